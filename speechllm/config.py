@@ -1,0 +1,150 @@
+"""Strict YAML configs: frozen dataclasses in, clear one-line errors out.
+
+    @dataclass(frozen=True, kw_only=True)
+    class TrainConfig:
+        learning_rate: float = 3e-4
+        "Peak learning rate."
+
+    config = load_config(TrainConfig, "config.yaml", ["learning_rate=1e-4"])
+
+An unknown key, a wrong type or a missing required key is a `ConfigError` that names the key, what
+was given and the closest known key. Types are checked by pydantic; the dataclasses stay plain.
+"""
+
+import copy
+import dataclasses
+import functools
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from speechllm.errors import ConfigError
+from speechllm.registry import suggest
+
+T = TypeVar("T")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key may stand only once (plain YAML keeps the last, silently)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in mapping:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"key {key!r} stands twice (line {line}); keep one")
+            mapping[key] = None
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader: plain data only
+
+
+def load_config(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
+    """Read a YAML file into `cls`, with `key.subkey=value` overrides applied on top.
+
+    Raises:
+        ConfigError: the file is missing or no mapping, a key is unknown or a value does not fit.
+    """
+    path = Path(path)
+    try:
+        data = _read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"{path} holds {type(data).__name__}, expected a mapping of keys")
+    return build_config(cls, apply_overrides(data, overrides), where=str(path))
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of nested `data` in which each "a.b=value" (value in YAML) is set."""
+    result = copy.deepcopy(dict(data))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r} is not of the form key.subkey=value")
+        *parents, last = key.split(".")
+        node = result
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"override {override!r}: {parent!r} is not a section")
+        node[last] = _read_yaml(value)
+    return result
+
+
+def build_config(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
+    """Build the (frozen) dataclass `cls` from plain data, refusing unknown keys and wrong types."""
+    try:
+        return _adapter(cls).validate_python(dict(data))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(cls, error)}") from error
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Return the plain (JSON and YAML ready) form of a config dataclass."""
+    return _adapter(type(config)).dump_python(config, mode="json")
+
+
+def save_config(config: Any, path: str | Path) -> None:
+    """Write a config dataclass as YAML that `load_config` reads back equal."""
+    Path(path).write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False), encoding="utf-8")
+
+
+@functools.cache
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    _forbid_unknown_keys(cls)
+    return TypeAdapter(cls)
+
+
+def _forbid_unknown_keys(cls: Any, seen: set[Any] | None = None) -> None:
+    """Mark `cls` and every dataclass in its fields so that pydantic refuses unknown keys."""
+    seen = set() if seen is None else seen
+    if cls in seen:
+        return
+    seen.add(cls)
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+        cls.__pydantic_config__ = ConfigDict(extra="forbid")  # pyright: ignore[reportAttributeAccessIssue]
+        for hint in typing.get_type_hints(cls).values():
+            _forbid_unknown_keys(hint, seen)
+    for argument in typing.get_args(cls):
+        _forbid_unknown_keys(argument, seen)
+
+
+def _explain(cls: type, error: ValidationError) -> str:
+    first = error.errors()[0]
+    # pydantic puts the names of union members into the location; only field names help a user.
+    place = ".".join(str(part) for part in first["loc"])
+    kind = first["type"]
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = _known_keys(cls, first["loc"][:-1])
+        message = f"unknown key {place!r}{suggest(str(first['loc'][-1]), known)}"
+        message += f" (known: {', '.join(known)})" if known else ""
+    elif kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        message = f"required key {place!r} is missing"
+    else:
+        reason = first["msg"].removeprefix("Value error, ")
+        message = f"{place or 'value'} = {first['input']!r}: {reason[:1].lower()}{reason[1:]}"
+    more = error.error_count() - 1
+    return message + (f" (and {more} more)" if more else "")
+
+
+def _known_keys(cls: Any, location: Sequence[int | str]) -> list[str]:
+    """Return the field names of the dataclass that stands at `location` inside `cls`."""
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+        if not location:
+            return [field.name for field in dataclasses.fields(cls)]
+        hint = typing.get_type_hints(cls).get(str(location[0]))
+        return _known_keys(hint, location[1:]) if hint is not None else []
+    for argument in typing.get_args(cls):
+        if found := _known_keys(argument, location):
+            return found
+    return []

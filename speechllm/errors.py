@@ -1,0 +1,56 @@
+"""The errors a user can meet. Each message says what was given, what was expected and what to do.
+
+All of them derive from `SpeechLLMError`, so that a program can catch ours apart from everybody
+else's; most also derive from the builtin that the Python idiom would expect.
+"""
+
+
+class SpeechLLMError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class ConfigError(SpeechLLMError, ValueError):
+    """A configuration file, a key in it or an option does not fit."""
+
+
+class RegistryError(SpeechLLMError, KeyError):
+    """A name is not registered, or is registered twice with different targets."""
+
+    def __str__(self) -> str:
+        """Return the plain message (`KeyError` would print its repr)."""
+        return str(self.args[0]) if self.args else ""
+
+
+class AudioError(SpeechLLMError, ValueError):
+    """A waveform or an audio file cannot be used."""
+
+
+class DataError(SpeechLLMError, ValueError):
+    """A record, a corpus or a shard is broken or does not fit."""
+
+
+class TaskError(SpeechLLMError, ValueError):
+    """A task tag, a language or the fields for a task do not fit."""
+
+
+class VocabularyError(SpeechLLMError, ValueError):
+    """An id or a code lies outside its block, or two vocabularies disagree."""
+
+
+class CheckpointError(SpeechLLMError, ValueError):
+    """A checkpoint folder is incomplete, or belongs to something else."""
+
+
+class ConsentError(SpeechLLMError, PermissionError):
+    """A voice prompt was given without the statement that its speaker agreed."""
+
+
+class MissingDependency(SpeechLLMError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+    def __init__(self, package: str, extra: str, purpose: str):
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed; "
+            f"run: pip install 'speechllm[{extra}]'"
+        )
+        self.package, self.extra = package, extra
