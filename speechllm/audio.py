@@ -30,13 +30,9 @@ class Audio:
     def __post_init__(self) -> None:
         samples = np.asarray(self.samples)
         if samples.ndim != 1:
-            raise AudioError(
-                f"samples have shape {samples.shape}, expected mono [S]; use load_audio to mix down"
-            )
+            raise AudioError(f"samples have shape {samples.shape}, expected mono [S]; use load_audio to mix down")
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
-            raise AudioError(
-                f"sample rate is {self.sample_rate} Hz, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
-            )
+            raise AudioError(f"sample rate is {self.sample_rate} Hz, expected {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}")
         object.__setattr__(self, "samples", np.ascontiguousarray(samples, dtype=np.float32))
 
     @property
@@ -98,9 +94,7 @@ def save_audio(audio: Audio, path: str | Path) -> Path:
     known = {f.lower() for f in soundfile.available_formats()}
     kind = path.suffix.lstrip(".").lower()
     if kind not in known:
-        raise AudioError(
-            f"cannot write {path}: unknown format {kind!r}; use a name that ends in .wav or .flac"
-        )
+        raise AudioError(f"cannot write {path}: unknown format {kind!r}; use a name that ends in .wav or .flac")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         soundfile.write(partial, audio.samples, audio.sample_rate, format=kind.upper())
@@ -172,9 +166,7 @@ def _mono(samples: np.ndarray, channels_first: bool) -> np.ndarray:
         raise AudioError(f"audio has shape {samples.shape}, expected [S] or [C, S]")
     channel_axis = 0 if channels_first else 1
     if channels_first and samples.shape[0] > samples.shape[1]:
-        raise AudioError(
-            f"audio has shape {samples.shape}, more channels than samples; expected [C, S]: transpose it"
-        )
+        raise AudioError(f"audio has shape {samples.shape}, more channels than samples; expected [C, S]: transpose it")
     return samples.mean(axis=channel_axis)
 
 

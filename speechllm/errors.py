@@ -45,12 +45,11 @@ class ConsentError(SpeechLLMError, PermissionError):
     """A voice prompt was given without the statement that its speaker agreed."""
 
 
-class MissingDependency(SpeechLLMError, ImportError):
+class MissingDependencyError(SpeechLLMError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
 
     def __init__(self, package: str, extra: str, purpose: str):
         super().__init__(
-            f"{purpose} needs the package {package}, which is not installed; "
-            f"run: pip install 'speechllm[{extra}]'"
+            f"{purpose} needs the package {package}, which is not installed; run: pip install 'speechllm[{extra}]'"
         )
         self.package, self.extra = package, extra

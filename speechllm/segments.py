@@ -41,11 +41,7 @@ class CodeSegment:
         object.__setattr__(self, "codes", codes)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, CodeSegment)
-            and self.block == other.block
-            and np.array_equal(self.codes, other.codes)
-        )
+        return isinstance(other, CodeSegment) and self.block == other.block and np.array_equal(self.codes, other.codes)
 
     def __hash__(self) -> int:
         return hash((self.block, self.codes.tobytes()))

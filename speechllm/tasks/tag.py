@@ -39,9 +39,7 @@ class TaskTag:
             raise TaskError(f"tasks {names} write the same output twice; name each once")
         translates = any(task.translates for task in self.tasks)
         if translates and self.target_language is None:
-            raise TaskError(
-                f"{names} needs two languages, source and target, for example [{names} English French]"
-            )
+            raise TaskError(f"{names} needs two languages, source and target, for example [{names} English French]")
         if not translates and self.target_language is not None:
             raise TaskError(f"{names} needs one language, two were given; drop {self.target_language!r}")
 
