@@ -100,7 +100,7 @@ def save_config(config: Any, path: str | Path) -> None:
 
 
 @functools.cache
-def _adapter(cls: type[T]) -> TypeAdapter[T]:
+def _adapter(cls: type) -> TypeAdapter:
     _forbid_unknown_keys(cls)
     return TypeAdapter(cls)
 
@@ -137,14 +137,17 @@ def _explain(cls: type, error: ValidationError) -> str:
     return message + (f" (and {more} more)" if more else "")
 
 
-def _known_keys(cls: Any, location: Sequence[int | str]) -> list[str]:
-    """Return the field names of the dataclass that stands at `location` inside `cls`."""
-    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+def _known_keys(hint: Any, location: Sequence[int | str]) -> list[str]:
+    """Return the field names of the dataclass that stands at `location` inside the type `hint`.
+
+    A location may pass through list indices and dict keys, which are no fields of their own.
+    """
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         if not location:
-            return [field.name for field in dataclasses.fields(cls)]
-        hint = typing.get_type_hints(cls).get(str(location[0]))
-        return _known_keys(hint, location[1:]) if hint is not None else []
-    for argument in typing.get_args(cls):
-        if found := _known_keys(argument, location):
-            return found
+            return [field.name for field in dataclasses.fields(hint)]
+        return _known_keys(typing.get_type_hints(hint).get(str(location[0])), location[1:])
+    for argument in typing.get_args(hint):
+        for rest in (location, location[1:]):
+            if found := _known_keys(argument, rest):
+                return found
     return []

@@ -16,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, SupportsInt
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Block:
         return self.start + self.size
 
     def __contains__(self, token_id: object) -> bool:
-        return isinstance(token_id, int | np.integer) and self.start <= token_id < self.stop
+        return isinstance(token_id, SupportsInt) and self.start <= int(token_id) < self.stop
 
 
 class Vocabulary:
@@ -77,7 +77,8 @@ class Vocabulary:
     @classmethod
     def from_sizes(cls, sizes: Sequence[tuple[str, int]]) -> Self:
         """Lay (name, size) blocks end to end."""
-        blocks, start = [], 0
+        blocks: list[Block] = []
+        start = 0
         for name, size in sizes:
             blocks.append(Block(name, start, size))
             start += size

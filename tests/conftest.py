@@ -2,4 +2,6 @@
 
 from jaxtyping import install_import_hook
 
-install_import_hook("speechllm", "beartype.beartype")
+import tests.support.typecheck  # noqa: F401 - the hook below finds it by name, once it is loaded
+
+install_import_hook("speechllm", "tests.support.typecheck.check")

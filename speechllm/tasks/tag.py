@@ -61,12 +61,11 @@ class TaskTag:
         if not (text.startswith("[") and text.endswith("]")):
             raise TaskError(f"{text!r} is no task tag; expected the form [ASR French]")
         words = text[1:-1].split()
-        names = [word for word in words if word in TASKS]
-        languages = words[len(names) :]
-        if words[: len(names)] != names or not 1 <= len(languages) <= 2:
-            unknown = next((w for w in words if w not in TASKS), text)
-            if not names:
-                _task(unknown)
+        num_tasks = next((i for i, word in enumerate(words) if word not in TASKS), len(words))
+        names, languages = words[:num_tasks], words[num_tasks:]
+        if not names and words:
+            _task(words[0])  # names the unknown task and the closest known one
+        if not names or not 1 <= len(languages) <= 2:
             raise TaskError(
                 f"{text!r} is no task tag; expected task names ({', '.join(TASKS)}), then one or two languages"
             )

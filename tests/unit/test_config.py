@@ -1,0 +1,87 @@
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from speechllm.config import build_config, config_to_dict, load_config, save_config
+from speechllm.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    kind: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    tasks: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    out: Path
+    steps: int = 10
+    optimizer: Optimizer = Optimizer()
+    mixture: tuple[Part, ...] = ()
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_file_and_overrides_build_the_dataclass(write):
+    path = write("out: runs/a\noptimizer: {kind: muon, learning_rate: 1e-4}\nmixture: [{tasks: ASR}]\n")
+    config = load_config(Train, path, ["steps=3", "optimizer.learning_rate=0.5"])
+    assert config == Train(
+        out=Path("runs/a"), steps=3, optimizer=Optimizer(kind="muon", learning_rate=0.5), mixture=(Part(tasks="ASR"),)
+    )
+
+
+def test_exponents_without_a_dot_are_numbers(write):
+    assert load_config(Train, write("out: a\noptimizer: {learning_rate: 1e-4}")).optimizer.learning_rate == 1e-4
+
+
+def test_saved_config_reads_back_equal(tmp_path):
+    config = Train(out=Path("x"), mixture=(Part(tasks="ASR AST", weight=2.5),))
+    save_config(config, tmp_path / "c.yaml")
+    assert load_config(Train, tmp_path / "c.yaml") == config
+    assert build_config(Train, config_to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("out: a\nstepz: 3", r"unknown key 'stepz'; did you mean 'steps'\? \(known: out, steps, optimizer, mixture\)"),
+        ("out: a\noptimizer: {learning_rat: 3}", r"'optimizer.learning_rat'; did you mean 'learning_rate'\?"),
+        ("out: a\nmixture: [{tasks: ASR, wieght: 3}]", r"'mixture.0.wieght'; did you mean 'weight'\?"),
+        ("steps: 3", "required key 'out' is missing"),
+        ("out: a\nsteps: many", "steps = 'many': input should be a valid integer"),
+        ("out: a\noptimizer: {kind: adam}", "optimizer.kind = 'adam': input should be 'adamw' or 'muon'"),
+        ("out: a\nsteps: 1\nsteps: 2", r"key 'steps' stands twice \(line 3\)"),
+        ("- 1\n- 2", "holds list, expected a mapping"),
+        ("out: [", "is not valid YAML"),
+        ("out: !!python/object/apply:os.getcwd []", "is not valid YAML"),
+    ],
+)
+def test_mistakes_get_one_clear_line(write, text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(Train, write(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_malformed_override(tmp_path, write):
+    with pytest.raises(ConfigError, match="cannot read config"):
+        load_config(Train, tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"not of the form key\.subkey=value"):
+        load_config(Train, write("out: a"), ["steps"])
+    with pytest.raises(ConfigError, match="'out' is not a section"):
+        load_config(Train, write("out: a"), ["out.x=1"])
