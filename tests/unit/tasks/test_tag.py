@@ -53,7 +53,7 @@ def test_example_takes_only_the_fields_of_the_task():
     ("act", "message"),
     [
         (lambda: TaskTag.parse("ASR French"), r"is no task tag; expected the form \[ASR French\]"),
-        (lambda: TaskTag.parse("[ARS French]"), "unknown task 'ARS'; did you mean 'ASR'"),
+        (lambda: TaskTag.parse("[ASRR French]"), "unknown task 'ASRR'; did you mean 'ASR'"),
         (lambda: TaskTag.parse("[ASR Frensh]"), "unknown language 'Frensh'; did you mean 'French'"),
         (lambda: TaskTag.parse("[ASR]"), "then one or two languages"),
         (lambda: TaskTag.parse("[]"), "is no task tag"),
