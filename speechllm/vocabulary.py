@@ -160,7 +160,7 @@ class Vocabulary:
         ids = _integers(ids, "ids")
         index = self.block_indices(ids)
         cuts = np.flatnonzero(np.diff(index)) + 1
-        return [(self.block_of(run[0]).name, run) for run in np.split(ids, cuts) if run.size]
+        return [(self.block_of(int(run[0])).name, run) for run in np.split(ids, cuts) if run.size]
 
     def manifest(self) -> dict[str, Any]:
         """Return the JSON-ready table of blocks with its hash."""
