@@ -1,0 +1,5 @@
+"""`python -m speechllm.cli`."""
+
+from speechllm.cli.main import app
+
+app()

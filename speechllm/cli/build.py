@@ -1,0 +1,108 @@
+"""Commands that build: quickstart, prepare, tokenize, train.
+
+Corpora and recipes are found by entry points (`speechllm.corpora`, `speechllm.recipes`), so those of
+other packages work like ours.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from speechllm.cli.console import console, results
+from speechllm.errors import ConfigError, RegistryError
+from speechllm.registry import suggest
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Config keys to change.")]
+
+
+def find_plugin(group: str, name: str) -> Callable[..., Any]:
+    """Return the function that a package offers as `name` in the entry point group `speechllm.<group>`."""
+    found = {point.name: point for point in entry_points(group=f"speechllm.{group}")}
+    if name not in found:
+        raise RegistryError(
+            f"no {name!r} among the installed {group}{suggest(name, found)} (known: {', '.join(sorted(found))})"
+        )
+    return found[name].load()
+
+
+def parse_options(function: Callable[..., Any], options: Sequence[str]) -> dict[str, Any]:
+    """Turn "key=value" strings (values in YAML) into keyword arguments that `function` knows."""
+    known = [p.name for p in inspect.signature(function).parameters.values()]
+    parsed: dict[str, Any] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise ConfigError(f"option {option!r} is not of the form key=value")
+        if key not in known:
+            raise ConfigError(f"unknown option {key!r}{suggest(key, known)} (known: {', '.join(known)})")
+        parsed[key] = yaml.safe_load(value)
+    return parsed
+
+
+def quickstart(
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option(help="Folder for everything that is made.")] = Path("runs/quickstart"),
+    config: Annotated[Path | None, typer.Option(help="Another config than the recipe's own.")] = None,
+) -> None:
+    """Build a small speech LM from nothing on this machine and write its report.
+
+    Every step that is already finished in the folder is kept, so that the command continues after a stop.
+
+    Example: speechllm quickstart --out runs/quickstart seed=1
+    """
+    run = find_plugin("recipes", "quickstart")
+    results.print(run(out=out, config_path=config, overrides=overrides or []))
+
+
+def prepare(
+    corpus: Annotated[str, typer.Argument(help="Name of a corpus: pico, asterisk, table, dataset, or a plugin's.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
+    options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Corpus options.")] = None,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out records with bad audio and list them.")] = True,
+) -> None:
+    """Read a corpus and store it as checked parquet shards.
+
+    Example: speechllm prepare table runs/mine table=clips.csv audio=path text=sentence language=fr
+    """
+    from speechllm.data.prepare import prepare_corpus
+
+    records = find_plugin("corpora", corpus)
+    given = parse_options(records, options or [])
+    report = prepare_corpus(records(**given), out, on_error="skip" if skip_bad else "raise")
+    console.print(report)
+    results.print(out)
+
+
+def tokenize(
+    corpus: Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")],
+    tokenizer: Annotated[Path, typer.Argument(help="Folder of a semantic tokenizer.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the token shards.")],
+    batch_size: Annotated[int, typer.Option(help="Utterances encoded together.")] = 16,
+) -> None:
+    """Turn the audio of a prepared corpus into semantic codes.
+
+    Example: speechllm tokenize runs/corpus runs/semantic_tokenizer runs/tokens
+    """
+    from speechllm.data.tokenize import tokenize_corpus
+    from speechllm.tokenizers.semantic import SemanticTokenizer
+
+    report = tokenize_corpus(corpus, SemanticTokenizer.from_pretrained(tokenizer), out, batch_size=batch_size)
+    console.print(report)
+    results.print(out)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe: unified, semantic, codec, soundstorm, ...")],
+    config: Annotated[Path, typer.Argument(help="Its YAML config.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train by a recipe; a run that was stopped continues from its last checkpoint.
+
+    Example: speechllm train unified recipes/recorded_small/config.yaml training.learning_rate=1e-3
+    """
+    results.print(find_plugin("recipes", recipe)(config, overrides or []))

@@ -1,0 +1,148 @@
+"""Commands that use a checkpoint: evaluate, transcribe, translate, speak, info."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from speechllm.cli.console import console, results
+
+Model = Annotated[str, typer.Option("--model", "-m", help="Checkpoint folder or Hub id.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
+As = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+DEFAULT_MODEL = "runs/quickstart/checkpoint"
+
+
+def _system(model: str, device: str) -> Any:
+    from speechllm.pipelines.system import SpeechSystem
+
+    with console.status(f"loading {model}"):
+        return SpeechSystem.from_pretrained(model, device=device)
+
+
+def _show(outputs: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
+    for name, fields in outputs:
+        if as_json:
+            results.print(json.dumps({"input": name, **fields}, ensure_ascii=False), markup=False)
+        else:
+            label = f"{name}: " if len(outputs) > 1 else ""
+            results.print(f"{label}{fields['text']}", markup=False)
+
+
+def transcribe(
+    audio: Annotated[list[Path], typer.Argument(help="Audio files.")],
+    language: Annotated[str, typer.Option("--language", "-l", help="Language spoken: en, French, ...")] = "en",
+    model: Model = DEFAULT_MODEL,
+    device: Device = "cpu",
+    as_json: As = False,
+) -> None:
+    """Write what is said in audio files.
+
+    Example: speechllm transcribe recording.wav --language en --model runs/quickstart/checkpoint
+    """
+    outputs = _system(model, device).transcribe([str(path) for path in audio], language=language)
+    _show([(str(p), {"text": o.text}) for p, o in zip(audio, outputs, strict=True)], as_json)
+
+
+def translate(
+    inputs: Annotated[list[str], typer.Argument(help="Audio files, or text with --text.")],
+    source: Annotated[str, typer.Option("--from", "-s", help="Source language.")] = "en",
+    target: Annotated[str, typer.Option("--to", "-t", help="Target language.")] = "fr",
+    text: Annotated[bool, typer.Option("--text", help="The inputs are text, not files.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also speak: write a .wav here (one input).")] = None,
+    voice: Annotated[Path | None, typer.Option(help="Three seconds of the voice to speak with.")] = None,
+    consent: Annotated[bool, typer.Option(help="I state that the speaker of --voice agreed to its use.")] = False,
+    model: Model = DEFAULT_MODEL,
+    device: Device = "cpu",
+    as_json: As = False,
+) -> None:
+    """Translate speech (or text), into text and on request into speech.
+
+    Example: speechllm translate hello.wav --from en --to fr --out bonjour.wav
+    """
+    if out is not None and len(inputs) != 1:
+        raise typer.BadParameter(f"--out names one file, but {len(inputs)} inputs were given")
+    system = _system(model, device)
+    outputs = system.translate(
+        inputs, source=source, target=target, text=text, speech=out is not None,
+        voice=str(voice) if voice else None, consent=consent,
+    )  # fmt: skip
+    _show([(name, {"text": o.text}) for name, o in zip(inputs, outputs, strict=True)], as_json)
+    if out is not None:
+        _save(outputs[0].audio, out)
+
+
+def speak(
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Audio file to write (.wav, .flac).")],
+    language: Annotated[str, typer.Option("--language", "-l", help="Language of the text.")] = "en",
+    voice: Annotated[Path | None, typer.Option(help="Three seconds of the voice to speak with.")] = None,
+    consent: Annotated[bool, typer.Option(help="I state that the speaker of --voice agreed to its use.")] = False,
+    watermark: Annotated[bool, typer.Option(help="Mark the speech as generated.")] = True,
+    model: Model = DEFAULT_MODEL,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+) -> None:
+    """Say a text.
+
+    Example: speechllm speak "turn on the lamp" --language en --out lamp.wav
+    """
+    system = _system(model, device)
+    outputs = system.speak(
+        [text], language=language, voice=str(voice) if voice else None, consent=consent, watermark=watermark, seed=seed
+    )
+    _save(outputs[0].audio, out)
+
+
+def _save(audio: Any, out: Path) -> None:
+    from speechllm.audio import save_audio
+    from speechllm.errors import AudioError
+
+    if audio is None:
+        raise AudioError("the model wrote no speech for this input; try again with another seed or a longer text")
+    save_audio(audio, out)
+    console.print(f"{audio.duration_seconds:.1f} s of speech")
+    results.print(out)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or Hub id.")],
+    corpus: Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.json and report.html.")],
+    config: Annotated[Path | None, typer.Option(help="YAML of evaluation settings.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Score a checkpoint on held-out data; writes JSON and a self-contained HTML report.
+
+    Example: speechllm evaluate runs/quickstart/checkpoint runs/quickstart/corpus --out runs/report
+    """
+    from speechllm.config import apply_overrides, build_config, load_config
+    from speechllm.evaluation.evaluate import EvaluationConfig, evaluate_checkpoint
+    from speechllm.evaluation.report import write_report
+
+    settings = (
+        load_config(EvaluationConfig, config, overrides or [])
+        if config
+        else build_config(EvaluationConfig, apply_overrides({}, overrides or []))
+    )
+    report = evaluate_checkpoint(_system(model, device), corpus, settings)
+    results.print(write_report(report, out))
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="Checkpoint folder or Hub id.")] = DEFAULT_MODEL,
+) -> None:
+    """Say what a checkpoint holds: sizes, vocabulary, tokenizers, stages.
+
+    Example: speechllm info runs/quickstart/checkpoint
+    """
+    from rich.table import Table
+
+    from speechllm.hub import describe_checkpoint
+
+    table = Table(show_header=False, box=None)
+    for key, value in describe_checkpoint(model).items():
+        table.add_row(f"[bold]{key}[/]", str(value))
+    results.print(table)

@@ -1,0 +1,105 @@
+"""The promises of the project as a whole: size of files, import time, entry points, recipes, README."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(
+    path
+    for folder in ("speechllm", "recipes", "data_prep", "tests", "benchmarks")
+    for path in (ROOT / folder).rglob("*.py")
+)
+MAX_LINES = 500
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_has_one_subject_of_bounded_length(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_LINES
+    if path.parts[len(ROOT.parts)] != "tests":
+        assert text.lstrip().startswith('"""'), "a file starts with a docstring that says what it is"
+
+
+def test_import_is_fast_and_leaves_torch_alone():
+    code = (
+        "import sys, time; start = time.perf_counter(); import speechllm; took = time.perf_counter() - start; "
+        "print(took, any(name in sys.modules for name in ('torch', 'transformers')))"
+    )
+    times = []
+    for _ in range(3):
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        took, heavy = run.stdout.split()
+        assert heavy == "False"
+        times.append(float(took))
+    assert min(times) < 0.5
+
+
+def test_command_line_starts_fast_without_torch():
+    code = "import sys; import speechllm.cli; print('torch' in sys.modules)"
+    start = time.perf_counter()
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+    assert time.perf_counter() - start < 10
+
+
+def _entry_points():
+    return [
+        point
+        for group in ("speechllm.corpora", "speechllm.recipes")
+        for point in importlib.metadata.entry_points(group=group)
+        if point.dist is not None and point.dist.name == "speechllm"
+    ]
+
+
+def test_entry_points_are_installed_as_declared():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    names = {(group, name) for group, table in declared.items() for name in table}
+    assert {(point.group, point.name) for point in _entry_points()} == names
+
+
+@pytest.mark.parametrize("point", _entry_points(), ids=lambda point: f"{point.group}:{point.name}")
+def test_entry_point_is_a_function(point):
+    assert callable(point.load())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_recipe_is_valid_yaml(path):
+    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+
+
+def test_readme_commands_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^make ([a-z]+)", text, flags=re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert {"quickstart", "test"} <= targets
+    assert all(f"\n{target}:" in makefile for target in targets)
+    commands = set(re.findall(r"^speechllm ([a-z]+)", text, flags=re.MULTILINE))
+    assert commands
+    for command in sorted(commands):
+        run = subprocess.run(
+            [sys.executable, "-m", "speechllm.cli", command, "--help"], capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        assert "Example:" in run.stdout
+
+
+def test_every_command_shows_an_example():
+    from speechllm.cli.main import app
+
+    for command in app.registered_commands:
+        assert "Example: speechllm" in (command.callback.__doc__ or ""), command.callback
+
+
+def test_links_in_the_docs_resolve():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not target.startswith(("http:", "https:", "mailto:")):
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
