@@ -41,6 +41,10 @@ class CheckpointError(SpeechLLMError, ValueError):
     """A checkpoint folder is incomplete, or belongs to something else."""
 
 
+class TrainingError(SpeechLLMError, RuntimeError):
+    """Training cannot go on: a loss or a gradient is not finite."""
+
+
 class ConsentError(SpeechLLMError, PermissionError):
     """A voice prompt was given without the statement that its speaker agreed."""
 

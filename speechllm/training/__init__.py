@@ -1,0 +1,1 @@
+"""Training: the LM on the HF Trainer, every other stage on one loop."""
