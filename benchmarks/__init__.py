@@ -1,0 +1,1 @@
+"""What is timed, against whom, and the miniature of the paper's findings; see README.md."""

@@ -1,0 +1,1 @@
+"""Small experiments that show the direction of published findings with the library's real parts."""

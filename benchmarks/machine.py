@@ -1,0 +1,145 @@
+"""What the machine can do at most, measured beside everything else: matmul GFLOP/s and memory bandwidth.
+
+    machine = measure_machine(num_threads=1)
+    machine.matmul["bfloat16"].median       # GFLOP/s
+    200 / machine.matmul["bfloat16"].median # what share of it a training step reaches
+
+    python -m benchmarks.machine
+
+A figure in tokens per second belongs to one machine in one hour. As a share of the ceiling of the same run it says
+something about the program.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from benchmarks.measure import Spread, table, write_text
+
+MATMUL_DTYPES = ("float32", "bfloat16")
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The processor and its ceilings."""
+
+    processor: str
+    num_cores: int
+    num_threads: int
+    memory_gib: float
+    versions: dict[str, str]
+    matmul: dict[str, Spread]
+    "GFLOP/s of a square matrix product, by dtype."
+    bandwidth: Spread
+    "GB/s read and written by copying a block that no cache holds."
+    load: float
+    "Runnable processes when the measurement began: more than this program needs means that others were at work."
+
+    def describe(self) -> str:
+        """Return the machine as a markdown table."""
+        packages = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        rows = [
+            ["processor", f"{self.processor}, {self.num_cores} cores, {self.memory_gib:.0f} GiB"],
+            ["threads used", str(self.num_threads)],
+            ["packages", packages],
+            *[[f"matmul {dtype}, GFLOP/s", self.matmul[dtype].show(0)] for dtype in self.matmul],
+            ["copy bandwidth, GB/s", self.bandwidth.show(1)],
+            ["load average at the start", f"{self.load:.1f}"],
+        ]
+        return table(["machine", "median (min to max)"], rows)
+
+
+def measure_machine(*, num_threads: int = 1, quick: bool = False) -> Machine:
+    """Describe the machine and measure its ceilings with `num_threads` threads."""
+    load = os.getloadavg()[0]
+    with threads(num_threads):
+        size, rounds = (256, 3) if quick else (1024, 9)
+        matmul = {dtype: matmul_gflops(size, dtype, rounds) for dtype in MATMUL_DTYPES}
+        bandwidth = copy_bandwidth(16 if quick else 256, rounds)
+    return Machine(
+        processor=_processor(),
+        num_cores=os.cpu_count() or 1,
+        num_threads=num_threads,
+        memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
+        versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers")}},
+        matmul=matmul,
+        bandwidth=bandwidth,
+        load=load,
+    )
+
+
+@contextmanager
+def threads(num_threads: int) -> Iterator[None]:
+    """Let torch use `num_threads` threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def matmul_gflops(size: int, dtype: str, rounds: int) -> Spread:
+    """Return GFLOP/s of [size, size] @ [size, size]: 2 size^3 operations each."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(size, size, generator=generator).to(getattr(torch, dtype)) for _ in range(2))
+    out = torch.empty_like(left)
+    repeats = 3
+    measured = []
+    for index in range(rounds + 1):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            torch.mm(left, right, out=out)
+        seconds = time.perf_counter() - start
+        if index:  # the first round wakes the caches and the clock
+            measured.append(2 * size**3 * repeats / seconds / 1e9)
+    return Spread.of(measured)
+
+
+def copy_bandwidth(mebibytes: int, rounds: int) -> Spread:
+    """Return GB/s for copying a block, counting what is read and what is written."""
+    source = torch.ones(mebibytes * 2**20 // 4)
+    target = torch.empty_like(source)
+    measured = []
+    for index in range(rounds + 1):
+        start = time.perf_counter()
+        target.copy_(source)
+        seconds = time.perf_counter() - start
+        if index:
+            measured.append(2 * source.numel() * 4 / seconds / 1e9)
+    return Spread.of(measured)
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip()
+        for line in (path.read_text().splitlines() if path.exists() else [])
+        if line.startswith("model name")
+    ]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "machine.md",
+    quick: Annotated[bool, typer.Option(help="Tiny sizes, to see that it runs.")] = False,
+) -> None:
+    """Measure the machine with one thread and with all cores."""
+    counts = sorted({1, os.cpu_count() or 1})
+    parts = [measure_machine(num_threads=count, quick=quick).describe() for count in counts]
+    text = "\n\n".join(["# The machine", "`python -m benchmarks.machine`", *parts])
+    typer.echo(write_text(out, text))
+
+
+if __name__ == "__main__":
+    typer.run(main)
