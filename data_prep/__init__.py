@@ -1,0 +1,1 @@
+"""Corpora: one file each, with a function `records(...)` that yields Records in a fixed order."""
