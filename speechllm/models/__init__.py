@@ -1,0 +1,1 @@
+"""Models: the unified causal LM (stock transformers, more rows), adapters, SoundStorm."""

@@ -1,0 +1,85 @@
+"""LoRA on the trunk while only the new rows of the embedding matrices train.
+
+    model = extend_causal_lm(model, vocabulary, init="centroid", ...)
+    model = add_adapters(model, vocabulary, LoraSettings(rank=16))      # peft model; old rows are frozen
+    ...                                                                 # train, model.save_pretrained(folder)
+    model = merge_adapters(model)                                       # a stock causal LM again
+
+The rows are trained through peft's `trainable_token_indices`, which stores them alone: an adapter of
+megabytes where `modules_to_save` would store (and could untie) whole matrices.
+(LoRA: arXiv:2106.09685. That frozen trunks do worse than trained ones: arXiv:2306.12925, section 5.)
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from speechllm.errors import ConfigError
+from speechllm.models.causal_lm import num_text_rows
+from speechllm.vocabulary import TEXT, Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Size of the adapters."""
+
+    rank: int = 16
+    "Inner width of each pair of LoRA matrices."
+    alpha: float = 32.0
+    "Scale: an adapter's output is multiplied by alpha / rank."
+    dropout: float = 0.0
+    "Dropout before each adapter."
+    target_modules: str | list[str] = "all-linear"
+    "Layers that get an adapter (peft's names); all-linear: every linear layer but the output head."
+    train_new_rows: bool = True
+    "Train the rows of the non-text ids. Without it audio rows stay as they were initialised."
+
+
+def add_adapters(model: PreTrainedModel, vocabulary: Vocabulary, settings: LoraSettings, *, seed: int = 0) -> nn.Module:
+    """Wrap `model` (already extended) into a peft model.
+
+    Raises:
+        ConfigError: the model's rows are not those of the vocabulary.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    rows = num_text_rows(model)
+    if rows != vocabulary.size:
+        raise ConfigError(
+            f"the model has {rows:,} rows, the vocabulary {vocabulary.size:,} ids; call extend_causal_lm first"
+        )
+    indices = _new_row_indices(model, vocabulary) if settings.train_new_rows else None
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.rank,
+        lora_alpha=cast(int, settings.alpha),
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        trainable_token_indices=indices,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return cast(nn.Module, get_peft_model(model, config))
+
+
+def merge_adapters(model: nn.Module) -> PreTrainedModel:
+    """Return the stock causal LM with adapters and trained rows written into its weights."""
+    merge = getattr(model, "merge_and_unload", None)
+    if merge is None:
+        raise ConfigError(f"{type(model).__name__} has no adapters to merge; pass what add_adapters returned")
+    return cast(Any, merge)()
+
+
+def _new_row_indices(model: PreTrainedModel, vocabulary: Vocabulary) -> dict[str, list[int]]:
+    """Return {module name: ids of the new rows} for the input matrix, and for the output matrix if untied."""
+    new_ids = list(range(vocabulary[TEXT].stop, vocabulary.size))
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    names = {id(module): name for name, module in model.named_modules()}
+    wanted = {names[id(inputs)].rpartition(".")[2]: new_ids}
+    tied = outputs is not None and cast(Any, outputs).weight is cast(Any, inputs).weight
+    if outputs is not None and not tied:
+        wanted[names[id(outputs)].rpartition(".")[2]] = new_ids
+    return wanted

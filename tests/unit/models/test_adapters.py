@@ -1,0 +1,82 @@
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from speechllm.errors import ConfigError
+from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters
+from speechllm.models.causal_lm import extend_causal_lm
+from speechllm.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary.for_speech(40, 24)
+IDS = torch.randint(VOCABULARY.size, (2, 11), generator=torch.Generator().manual_seed(0))
+
+
+def extended(tied):
+    config = LlamaConfig(
+        vocab_size=40,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        tie_word_embeddings=tied,
+    )
+    torch.manual_seed(0)
+    return extend_causal_lm(LlamaForCausalLM(config), VOCABULARY, init="normal")
+
+
+def train(model, steps=3):
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(IDS, labels=IDS).loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def tied(request):
+    return request.param
+
+
+def test_merged_equals_unmerged_and_only_new_rows_moved(tied):
+    before = extended(tied)
+    old = {k: v.clone() for k, v in before.state_dict().items()}
+    model = train(add_adapters(before, VOCABULARY, LoraSettings(rank=4)))
+    with_adapters = logits(model)
+    merged = merge_adapters(model)
+    assert type(merged) is LlamaForCausalLM
+    # Folding B @ A into a weight changes only the order of float32 sums.
+    assert torch.allclose(logits(merged), with_adapters, atol=1e-4)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        new = merged.state_dict()[name]
+        assert torch.equal(new[:40], old[name][:40]), name
+        assert not torch.equal(new[40:], old[name][40:]), name
+    assert (merged.lm_head.weight is merged.model.embed_tokens.weight) == tied
+
+
+def test_a_saved_adapter_reloads_exactly(tied, tmp_path):
+    from peft import PeftModel
+
+    model = train(add_adapters(extended(tied), VOCABULARY, LoraSettings(rank=4)))
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(extended(tied), tmp_path).eval()
+    assert torch.equal(logits(again), logits(model))
+
+
+def test_adapters_change_nothing_before_training(tied):
+    model = extended(tied)
+    before = logits(model)
+    assert torch.equal(logits(add_adapters(model, VOCABULARY, LoraSettings(rank=4)).eval()), before)
+
+
+def test_errors():
+    with pytest.raises(ConfigError, match="call extend_causal_lm first"):
+        add_adapters(extended(True), Vocabulary.for_speech(40, 25), LoraSettings())
+    with pytest.raises(ConfigError, match="has no adapters to merge"):
+        merge_adapters(extended(True))
