@@ -71,6 +71,8 @@ class LogMel(nn.Module):
     def forward(self, waveforms: Float[Tensor, "B S"]) -> Float[Tensor, "B M T"]:
         """Return log-mel frames, T = ceil(S / hop_length)."""
         frames = frame_signal(waveforms, self.config.n_fft, self.config.hop_length)
+        if frames.shape[1] == 0:
+            return waveforms.new_zeros(len(waveforms), self.config.num_mels, 0)
         spectrum = torch.fft.rfft(frames * self.window).abs()
         return (spectrum @ self.filters).clamp_min(self.config.floor).log().transpose(1, 2)
 

@@ -1,0 +1,102 @@
+"""The codec contract: waveform to acoustic codes and back.
+
+    codec = load_codec("codec")                            # config.json names the kind
+    codes = codec.encode(waveforms)                        # [B, S] -> [B, K, T], codes 0 .. codebook_size - 1
+    codec.decode(codes[:, :4])                             # [B, 4, T] -> [B, T * samples_per_frame], coarser
+
+Level 0 is the coarsest: every prefix of the K levels decodes. A codec of your own follows `Codec` and
+is registered with `CODECS.register("my-codec", "my_package.codec:MyCodec")`.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from speechllm.errors import CheckpointError
+from speechllm.registry import Registry
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """What the acoustic stages need of a codec."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second, Hz."""
+        ...
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames of K codes a second."""
+        ...
+
+    @property
+    def num_codebooks(self) -> int:
+        """Levels K."""
+        ...
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes N of one level."""
+        ...
+
+    @property
+    def bitrate_kbps(self) -> float:
+        """Kilobits a second of the codes, all levels."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of config and weights; two codecs with equal fingerprints have equal codes."""
+        ...
+
+    def encode(self, waveforms: Float[Tensor, "B S"]) -> Int[Tensor, "B K T"]:
+        """Return the codes, T = ceil(S / samples per frame)."""
+        ...
+
+    def decode(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B S"]:
+        """Return waveforms in [-1, 1] from the first levels (all, or fewer)."""
+        ...
+
+    def codebook_vectors(self) -> Float[Tensor, "K N D"]:
+        """Return the vector of each code; a frame is the sum of its levels' vectors."""
+        ...
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors."""
+        ...
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what `save_pretrained` wrote."""
+        ...
+
+
+CODECS: Registry[type[Codec]] = Registry("codec", {"mel-rvq": "speechllm.tokenizers.mel_rvq:MelRVQCodec"})
+"Kinds of codec by the name that stands in config.json."
+
+
+def load_codec(folder: str | Path) -> Codec:
+    """Load the codec saved in `folder`, whatever its kind.
+
+    Raises:
+        CheckpointError: there is no readable config.json that names a kind.
+        RegistryError: the kind is not known.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} does not name a codec ({error}); give a folder that save_pretrained wrote"
+        ) from error
+    return CODECS[kind].from_pretrained(folder)
+
+
+def bitrate_kbps(frame_rate: float, num_codebooks: int, codebook_size: int) -> float:
+    """Return frame_rate * K * log2(N) / 1000: 25 Hz with 8 levels of 1024 codes are 2 kbit/s."""
+    return frame_rate * num_codebooks * math.log2(codebook_size) / 1_000
