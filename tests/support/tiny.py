@@ -1,0 +1,104 @@
+"""A whole speechllm checkpoint at the smallest size: random tiny LM, tiny BPE, real parts throughout.
+
+processor = tiny_processor()
+model = tiny_model(processor.vocabulary.size)
+folder = tiny_checkpoint(tmp_path)                  # on disk, semantic tokenizer included
+wav = tiny_speech(seconds=1.0)                      # not speech, but not silence either
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from speechllm.audio import Audio
+from speechllm.processor import UnifiedProcessor
+from speechllm.tokenizers.semantic import SemanticTokenizer
+from speechllm.vocabulary import Vocabulary
+
+NUM_CODES = 16
+SENTENCES = (
+    "good morning, the train leaves at nine", "bonjour, le train part à neuf heures", "turn on the light please",
+    "allume la lumière s'il te plaît", "[ASR French]", "[AST English French]", "[S2ST French English]", "[TTS English]",
+    "[MT English French]", "[ASR AST S2ST English French]",
+)  # fmt: skip
+SIZES: dict[str, dict[str, Any]] = {
+    "llama": {"num_key_value_heads": 2},
+    "qwen2": {"num_key_value_heads": 2},
+    "gpt_neox": {},
+    "gemma": {"num_key_value_heads": 1, "head_dim": 8},
+    "gemma2": {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8, "final_logit_softcapping": 5.0},
+    "cohere": {"num_key_value_heads": 2, "logit_scale": 0.3},
+    "granite": {"num_key_value_heads": 2, "logits_scaling": 3.0},
+}
+"The families that tests run over, with what they need beyond the common sizes."
+
+
+def tiny_text_tokenizer(num_ids: int = 320) -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer trained on a handful of sentences, with BOS, EOS and padding."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<bos>", "<eos>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=num_ids, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tiny_semantic_tokenizer(num_codes: int = NUM_CODES) -> SemanticTokenizer:
+    """Return k-means on log-mel frames at 12.5 Hz, fitted on noise: deterministic, and a few milliseconds to make."""
+    from speechllm.tokenizers.features import LogMelFeatures
+    from speechllm.tokenizers.kmeans import KMeansConfig
+    from speechllm.tokenizers.semantic import SemanticTokenizerConfig, fit_semantic_tokenizer
+
+    config = SemanticTokenizerConfig(codebook_size=num_codes, kmeans=KMeansConfig())
+    return fit_semantic_tokenizer(LogMelFeatures(), [tiny_speech(seconds=8.0)], config, seed=0)
+
+
+def tiny_processor(*, semantic: bool = True, num_codes: int = NUM_CODES) -> UnifiedProcessor:
+    """Return a processor; without the semantic tokenizer it is faster to make but cannot read audio."""
+    tokenizer = tiny_text_tokenizer()
+    # Three text rows more than tokens, as pretrained models often have.
+    vocabulary = Vocabulary.for_speech(len(tokenizer) + 3, num_codes)
+    return UnifiedProcessor(tokenizer, vocabulary, tiny_semantic_tokenizer(num_codes) if semantic else None)
+
+
+def tiny_model(vocab_size: int, family: str = "llama", *, tied: bool = False, seed: int = 0) -> PreTrainedModel:
+    """Return a random two-layer causal LM of a transformers family, in eval mode."""
+    config = AutoConfig.for_model(
+        family, vocab_size=vocab_size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=512, tie_word_embeddings=tied, initializer_range=0.2,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, **SIZES[family],
+    )  # fmt: skip
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def tiny_speech(seconds: float = 1.0, *, pitch: float = 150.0, sample_rate: int = 16_000, seed: int = 0) -> Audio:
+    """Return a buzz whose loudness and colour change every 80 ms: something that k-means can tell apart."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * sample_rate)) / sample_rate
+    num_pieces = int(np.ceil(seconds / 0.08))
+    weights = np.repeat(rng.uniform(0.02, 0.1, (num_pieces, 8)), int(0.08 * sample_rate), axis=0)[: len(time)]
+    harmonics = np.sin(2 * np.pi * pitch * time[:, None] * np.arange(1, 9) * 1.7)
+    return Audio((weights * harmonics).sum(axis=1).astype(np.float32), sample_rate)
+
+
+def tiny_checkpoint(folder: str | Path, *, tied: bool = False, seed: int = 0) -> Path:
+    """Save a whole tiny checkpoint (LM, text tokenizer, semantic tokenizer) and return its folder."""
+    from speechllm.hub import save_checkpoint
+
+    processor = tiny_processor()
+    return save_checkpoint(folder, tiny_model(processor.vocabulary.size, tied=tied, seed=seed), processor)
