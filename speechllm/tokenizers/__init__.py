@@ -1,0 +1,1 @@
+"""Tokenizers: semantic codes, acoustic codes, and the features under both."""
