@@ -4,10 +4,11 @@
     Record(id="train-00000-0-en-fr", split="train", language="en", text="the bank is next to the park",
            audio=b"fLaC...", speaker="pico03", translation=Translation("fr", "la banque est à côté du parc", ...))
 
-Pico has one voice per language (two for English). A pseudo-speaker is a pitch and a speed (and an English accent), the same
-in all languages, so that speech-to-speech pairs keep their speaker. Splits: `train`, `validation` and `test` share no
-sentence, in any language; `test_speakers` are the sentences of `test` in pitches and speeds outside the training range.
-A record has one source side; train both directions with `TokenRow.fields(reverse=True)`.
+Pico has one voice per language (two for English). A pseudo-speaker is a pitch and a speed (and an English
+accent), the same in all languages, so that speech-to-speech pairs keep their speaker. Splits: `train`,
+`validation` and `test` share no sentence, in any language; `test_speakers` are the sentences of `test` in
+pitches and speeds outside the training range. A record has one source side; train both directions with
+`TokenRow.fields(reverse=True)`.
 
 Everything is a function of the arguments: the same call gives the same bytes.
 """
@@ -107,7 +108,7 @@ def records(
     if not 1 <= takes <= num_speakers:
         raise DataError(f"takes is {takes}, expected 1 to num_speakers = {num_speakers}: no speaker says a thing twice")
     parts = split(sentences(codes, num_sentences + num_validation + num_test, seed), num_validation, num_test)
-    rng = random.Random(seed)  # noqa: S311 - sampling, no secrets
+    rng = random.Random(seed)
     utterances = [
         *_utterances("train", parts.train, speakers, takes, rng),
         *_utterances("validation", parts.validation, speakers, 1, rng),

@@ -3,8 +3,8 @@
     requests = [SpeechRequest("good morning", "en-GB", pitch=1.0, speed=1.0), ...]
     for flac in speak_all(requests, num_workers=2): ...
 
-Worker k gets the requests k, k + n, k + 2n, ... A few requests are under way per worker, so that memory stays bounded and
-neither side of a pipe ever waits for the other for good.
+Worker k gets the requests k, k + n, k + 2n, ... A few requests are under way per worker, so that memory
+stays bounded and neither side of a pipe ever waits for the other for good.
 """
 
 import importlib.util

@@ -4,9 +4,10 @@
     out  4 bytes (big endian) length, then that many bytes; the length ERROR_MARK announces an error message of
          the same form.
 
-Pico reads memory that it has not written, so that its output depends, in the last bits, on what the process did before.
-`pico_pool` starts this process with MALLOC_MMAP_THRESHOLD_ set: each call then gets fresh zeros from the kernel, and the
-same request gives the same bytes. It is run as a file and imports nothing of ours, so that it starts in a moment.
+Pico reads memory that it has not written, so that its output depends, in the last bits, on what the
+process did before. `pico_pool` starts this process with MALLOC_MMAP_THRESHOLD_ set: each call then gets fresh
+zeros from the kernel, and the same request gives the same bytes. It is run as a file and imports nothing of
+ours, so that it starts in a moment.
 """
 
 import io

@@ -3,8 +3,8 @@
     sentences(("en", "fr"), 3, seed=0)
     [Sentence("next_to", ("the bank is next to the park", "la banque est à côté du parc")), ...]
 
-The order is a function of the seed and the languages alone. No sentence of any language comes twice, so that a translation
-is one to one in both directions.
+The result is a function of the arguments alone. No sentence of any language comes twice, so that a
+translation is one to one in both directions.
 """
 
 import functools
@@ -53,7 +53,7 @@ def sentences(languages: Sequence[str], num: int, seed: int = 0) -> list[Sentenc
         DataError: a language has no grammar here, or the grammar has fewer sentences than that.
     """
     codes = [_grammar_code(language) for language in languages]
-    rng = random.Random(seed)  # noqa: S311 - sampling, no secrets
+    rng = random.Random(seed)
     pools = {}
     for name in FRAMES:
         pools[name] = list(_realised(name, codes))

@@ -1,0 +1,1 @@
+"""Records, shards on disk, and the way from one to the other."""
