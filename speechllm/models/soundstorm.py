@@ -1,0 +1,215 @@
+"""SoundStorm: semantic codes in, a distribution over every acoustic code out, all frames at once.
+
+    model = SoundStorm(SoundStormConfig(num_conditions=1024, num_codebooks=8, codebook_size=1024))
+    model(condition, codes, lengths, level)      # [B, T], [B, K, T] -> logits [B, T, N] of one level a row
+
+    frame t:   E_c[c_t] + sum over levels q of E_q[Y_tq]   --Conformer-->  h_t  --head q-->  N logits
+               never masked          N codes and MASK = N
+
+SoundStorm (arXiv:2305.09636, section 3). With `tied=True`, a deviation for small data and short
+training, input and output live in the space of the codec's codebook vectors C_q[n]: a frame enters
+as a projection of the sum of its known vectors, head q predicts the frame's whole vector v, and the
+logit of code n is minus the squared distance of C_q[n] to what v leaves after the levels below q.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from speechllm.config import build_config, config_to_dict
+from speechllm.errors import CheckpointError, ConfigError
+from speechllm.nn.conformer import Conformer, ConformerConfig, length_mask
+from speechllm.nn.pretrained import read_folder, write_folder
+
+KIND = "soundstorm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormConfig:
+    """Sizes, and which codes go in and out."""
+
+    num_conditions: int
+    "Number of semantic codes."
+    num_codebooks: int
+    "Acoustic levels K."
+    codebook_size: int
+    "Codes N of one level; id N is MASK."
+    frames_per_condition: int = 2
+    "Codec frames that one semantic code lasts."
+    tied: bool = True
+    "Inputs and outputs through the codec's codebook vectors; False: free tables and heads, as in the paper."
+    codebook_width: int = 0
+    "Width of a codebook vector; needed when tied."
+    trunk: ConformerConfig = field(default_factory=ConformerConfig)
+    "Sizes of the Conformer."
+    semantic_fingerprint: str = ""
+    "Fingerprint of the semantic tokenizer that it was trained with."
+    codec_fingerprint: str = ""
+    "Fingerprint of the codec that it was trained with."
+
+    def __post_init__(self) -> None:
+        if self.tied and self.codebook_width < 1:
+            raise ConfigError("tied needs codebook_width, the width of the codec's vectors; or set tied to false")
+        if min(self.num_conditions, self.num_codebooks, self.codebook_size, self.frames_per_condition) < 1:
+            raise ConfigError("num_conditions, num_codebooks, codebook_size, frames_per_condition: expected above 0")
+
+
+class SoundStormOutput(NamedTuple):
+    """Logits, and the vectors that they were measured from."""
+
+    logits: Float[Tensor, "B T N"]
+    vectors: Float[Tensor, "B T D"] | None
+    "Predicted frame vectors in normalised units; None unless tied."
+
+
+class SoundStorm(nn.Module):
+    """The masked model. Padding beyond `lengths` changes nothing before it."""
+
+    def __init__(self, config: SoundStormConfig):
+        super().__init__()
+        self.config = config
+        width = config.trunk.width
+        self.condition = nn.Embedding(config.num_conditions, width)
+        self.phase = nn.Embedding(config.frames_per_condition, width)
+        self.codes = TiedCodes(config) if config.tied else FreeCodes(config)
+        self.trunk = Conformer(config.trunk)
+        nn.init.normal_(self.condition.weight, std=0.5)
+        nn.init.normal_(self.phase.weight, std=0.1)
+
+    @property
+    def mask_id(self) -> int:
+        """The id that stands where a code is unknown."""
+        return self.config.codebook_size
+
+    def forward(
+        self,
+        condition: Int[Tensor, "B T"],
+        codes: Int[Tensor, "B K T"],
+        lengths: Int[Tensor, " B"],
+        level: Int[Tensor, " B"],
+    ) -> SoundStormOutput:
+        """Return the logits of level `level[b]` for each row b.
+
+        Args:
+            condition: semantic codes at the codec's frame rate.
+            codes: acoustic codes, `mask_id` where unknown.
+            lengths: frames of each row; the rest is padding, whatever it holds.
+            level: 0 .. K - 1.
+        """
+        T = condition.shape[1]
+        phase = torch.arange(T, device=condition.device) % self.config.frames_per_condition
+        x = self.condition(condition) + self.phase(phase) + self.codes.embed(codes)
+        hidden = self.trunk(x, length_mask(lengths, T))
+        return self.codes.predict(hidden, codes, level)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors."""
+        write_folder(folder, {"kind": KIND, "config": config_to_dict(self.config)}, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what `save_pretrained` wrote, in evaluation mode.
+
+        Raises:
+            CheckpointError: the folder is incomplete or its weights do not fit its config.
+        """
+        saved, tensors = read_folder(folder, KIND)
+        model = cls(build_config(SoundStormConfig, saved.get("config", {}), where=str(folder)))
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"weights in {folder} do not fit its config: {reason}") from error
+        return model.eval()
+
+
+class FreeCodes(nn.Module):
+    """The paper's form: a table of N + 1 rows and a dense head for each level."""
+
+    def __init__(self, config: SoundStormConfig):
+        super().__init__()
+        width, self.codebook_size = config.trunk.width, config.codebook_size
+        tables = [nn.Embedding(config.codebook_size + 1, width) for _ in range(config.num_codebooks)]
+        for table in tables:
+            nn.init.normal_(table.weight, std=config.num_codebooks**-0.5)
+        self.tables = nn.ModuleList(tables)
+        self.heads = nn.ModuleList(nn.Linear(width, config.codebook_size) for _ in range(config.num_codebooks))
+
+    def embed(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B T D"]:
+        """Return the sum of the levels' embeddings."""
+        return torch.stack([table(codes[:, k]) for k, table in enumerate(self.tables)]).sum(0)
+
+    def predict(
+        self, hidden: Float[Tensor, "B T D"], codes: Int[Tensor, "B K T"], level: Int[Tensor, " B"]
+    ) -> SoundStormOutput:
+        """Return each row's logits from the head of its level."""
+        logits = hidden.new_zeros(*hidden.shape[:2], self.codebook_size, dtype=torch.float32)
+        for q in level.unique().tolist():
+            rows = level == q
+            logits[rows] = self.heads[q](hidden[rows]).float()
+        return SoundStormOutput(logits, None)
+
+
+class TiedCodes(nn.Module):
+    """Codes as vectors: known ones add up, unknown ones are measured by their distance to a prediction."""
+
+    vectors: Tensor
+    offset: Tensor
+
+    def __init__(self, config: SoundStormConfig):
+        super().__init__()
+        K, N, D = config.num_codebooks, config.codebook_size, config.codebook_width
+        width = config.trunk.width
+        self.register_buffer("vectors", torch.zeros(K, N + 1, D))
+        self.register_buffer("offset", torch.zeros(D))
+        self.masks = nn.Embedding(K, width)
+        self.project = nn.Linear(D, width)
+        self.shared_head = nn.Linear(width, D)
+        self.level_heads = nn.Parameter(torch.zeros(K, width, D))
+        self.log_scale = nn.Parameter(torch.zeros(K))
+        nn.init.normal_(self.masks.weight, std=0.1)
+
+    def set_codebooks(self, codebooks: Float[Tensor, "K N D"]) -> None:
+        """Take over the codec's vectors, shifted and scaled so that frames have mean 0 and about unit variance.
+
+        The weights of levels are not learnt: every code of level 0 counts alike.
+        """
+        mean, scale = codebooks[0].mean(0), codebooks[0].std().clamp_min(1e-6)
+        vectors = codebooks / scale
+        vectors[0] = (codebooks[0] - mean) / scale
+        self.vectors.zero_()
+        self.vectors[:, :-1] = vectors
+        self.offset.copy_(mean)
+        # A level's logits start with a spread of about 10, whatever its share of the variance.
+        spread = vectors.flatten(1).var(1).clamp_min(1e-6)
+        with torch.no_grad():
+            self.log_scale.copy_((10 / spread / vectors.shape[2]).log())
+
+    def known_sum(self, codes: Int[Tensor, "B K T"], below: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B T D"]:
+        """Return the sum of the known vectors (of levels below `below[b]`); MASK counts as zero."""
+        total = self.vectors.new_zeros(codes.shape[0], codes.shape[2], self.vectors.shape[2])
+        for k in range(codes.shape[1]):
+            part = nn.functional.embedding(codes[:, k], self.vectors[k])
+            total = total + (part if below is None else part * (below > k)[:, None, None])
+        return total
+
+    def embed(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B T D"]:
+        """Return the projected sum of known vectors plus a learnt row for each masked level."""
+        is_masked = (codes == self.vectors.shape[1] - 1).transpose(1, 2)
+        return self.project(self.known_sum(codes)) + is_masked.float() @ self.masks.weight
+
+    def predict(
+        self, hidden: Float[Tensor, "B T D"], codes: Int[Tensor, "B K T"], level: Int[Tensor, " B"]
+    ) -> SoundStormOutput:
+        """Return logits = -scale * squared distance (up to a constant of the frame), and the predicted vectors."""
+        vectors = (self.shared_head(hidden) + torch.bmm(hidden, self.level_heads[level].to(hidden.dtype))).float()
+        codebook = self.vectors[level][:, :-1]
+        # Differences of squares lose their digits in bfloat16: distances stay in float32 under autocast.
+        with torch.autocast(hidden.device.type, enabled=False):
+            rest = vectors - self.known_sum(codes, below=level)
+            distance = codebook.square().sum(2)[:, None] - 2 * torch.bmm(rest, codebook.transpose(1, 2))
+            return SoundStormOutput(-distance * self.log_scale[level].exp()[:, None, None], vectors)

@@ -1,0 +1,232 @@
+"""Training SoundStorm: mask some frames of one level, guess them from everything that is known.
+
+    stage = SoundStormStage(model, utterances, SoundStormTrainConfig(), seed=0)
+    train_stage(stage, LoopConfig(steps=400), "runs/soundstorm")
+
+    level 0   a b c d e f        t = 2 prompt frames are known in full; level q = 1 loses some of the
+    level 1   g h # j # #        frames after them (share cos u, u uniform in 0 .. pi/2); the levels above
+    level 2   m n # # # #        lose all. The loss is the mean cross-entropy of the masked codes of level q.
+
+(SoundStorm, arXiv:2305.09636, section 3.3.) Two additions, both switches: the prompt may be another
+utterance of the same speaker, as in use, so that the voice must come from it; and tied models also
+learn the frame's vector by its squared error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from speechllm.errors import DataError
+from speechllm.models.soundstorm import SoundStorm, TiedCodes
+from speechllm.nn.conformer import length_mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormTrainConfig:
+    """What a batch holds and what is asked of it."""
+
+    max_frames: int = 3_000
+    "Codec frames in a batch, padding included."
+    prompt_seconds: float = 3.0
+    "Length of a prompt from another utterance of the speaker."
+    prompt_share: float = 0.9
+    "Share of rows with such a prompt; the others draw a prefix of their own as the paper does. 0: the paper's form."
+    first_level_share: float | None = None
+    "Share of rows that train level 0; None: all levels alike, as in the paper."
+    vector_loss: float = 1.0
+    "Weight of the squared error of the frame's vector (tied models)."
+    label_smoothing: float = 0.0
+    "Share of the target spread over all codes; 0.1 in MaskGIT."
+
+
+@dataclass(frozen=True, eq=False)
+class AcousticUtterance:
+    """One training utterance: semantic [T / r] and acoustic [K, T] codes, r codec frames per semantic code."""
+
+    semantic: np.ndarray
+    acoustic: np.ndarray
+    speaker: str = ""
+
+
+class MaskedCodes(NamedTuple):
+    """What `mask_codes` returns."""
+
+    codes: Int[Tensor, "B K T"]
+    "Input codes with MASK."
+    level: Int[Tensor, " B"]
+    "The level q* that is trained."
+    loss_mask: Bool[Tensor, "B T"]
+    "Frames whose code of that level is masked and asked for; at least one a row."
+
+
+def mask_codes(
+    codes: Int[Tensor, "B K T"],
+    lengths: Int[Tensor, " B"],
+    *,
+    mask_id: int,
+    generator: torch.Generator,
+    prompt_lengths: Int[Tensor, " B"] | None = None,
+    first_level_share: float | None = None,
+) -> MaskedCodes:
+    """Mask codes for training (SoundStorm, section 3.3). Prompt, level and share are drawn for each row.
+
+    Args:
+        codes: complete codes.
+        lengths: frames of each row.
+        mask_id: id of MASK.
+        generator: source of all draws.
+        prompt_lengths: frames that are never masked; -1 or None: drawn uniformly from 0 .. length - 1.
+        first_level_share: probability of level 0; None: levels are alike.
+    """
+    B, K, T = codes.shape
+    drawn = (torch.rand(B, generator=generator) * lengths).long()
+    prompts = drawn if prompt_lengths is None else torch.where(prompt_lengths < 0, drawn, prompt_lengths)
+    level = torch.randint(K, (B,), generator=generator)
+    if first_level_share is not None and K > 1:
+        higher = torch.randint(1, K, (B,), generator=generator)
+        level = torch.where(torch.rand(B, generator=generator) < first_level_share, torch.zeros_like(level), higher)
+    share = torch.cos(torch.rand(B, generator=generator) * torch.pi / 2)
+    maskable = length_mask(lengths, T) & ~length_mask(prompts, T)
+    chance = torch.rand(B, T, generator=generator)
+    masked = maskable & (chance < share[:, None])
+    # A row without a masked frame would teach nothing: the frame with the smallest draw is masked.
+    first = chance.masked_fill(~maskable, torch.inf).argmin(1)
+    masked[torch.arange(B), first] |= ~masked.any(1)
+    above = torch.arange(K)[None, :, None] > level[:, None, None]
+    at = torch.arange(K)[None, :, None] == level[:, None, None]
+    hidden = (above & ~length_mask(prompts, T)[:, None]) | (at & masked[:, None])
+    return MaskedCodes(codes.masked_fill(hidden, mask_id), level, masked)
+
+
+class SoundStormBatch(NamedTuple):
+    """One batch, masked."""
+
+    condition: Int[Tensor, "B T"]
+    codes: Int[Tensor, "B K T"]
+    lengths: Int[Tensor, " B"]
+    masked: MaskedCodes
+
+
+class SoundStormStage:
+    """A `Stage`: batches are a function of (seed, step), every utterance comes once an epoch."""
+
+    def __init__(
+        self,
+        model: SoundStorm,
+        utterances: Sequence[AcousticUtterance],
+        config: SoundStormTrainConfig,
+        *,
+        frame_rate: float,
+        seed: int,
+    ):
+        if not utterances:
+            raise DataError("there are no utterances to train on; prepare a corpus with audio first")
+        self.model, self.config, self.seed = model, config, seed
+        # The loop may wrap `model`; its codes hold the codebook vectors.
+        self.codes, self.num_codebooks, self.mask_id = model.codes, model.config.num_codebooks, model.mask_id
+        self.repeat = model.config.frames_per_condition
+        self.utterances = [_fitted(utterance, self.repeat) for utterance in utterances]
+        self.prompt_codes = max(1, round(config.prompt_seconds * frame_rate / self.repeat))
+        self.peers = _same_speaker([utterance.speaker for utterance in utterances])
+        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+        self.batches_per_epoch = len(self._batches(0))
+
+    def batch(self, step: int) -> SoundStormBatch:
+        """Return batch `step`."""
+        epoch, place = divmod(step, self.batches_per_epoch)
+        rows = self._batches(epoch)[place]
+        rng = np.random.default_rng((self.seed, 1, step))
+        pieces = [self._row(i, rng) for i in rows]
+        lengths = torch.tensor([codes.shape[1] for _, codes, _ in pieces])
+        T = int(lengths.max())
+        condition = torch.zeros(len(rows), T, dtype=torch.long)
+        codes = torch.zeros(len(rows), self.num_codebooks, T, dtype=torch.long)
+        for b, (semantic, acoustic, _) in enumerate(pieces):
+            condition[b, : len(semantic)] = torch.from_numpy(semantic)
+            codes[b, :, : acoustic.shape[1]] = torch.from_numpy(acoustic)
+        masked = mask_codes(
+            codes,
+            lengths,
+            mask_id=self.mask_id,
+            generator=torch.Generator().manual_seed(int(rng.integers(2**62))),
+            prompt_lengths=torch.tensor([prompt for _, _, prompt in pieces]),
+            first_level_share=self.config.first_level_share,
+        )
+        return SoundStormBatch(condition, codes, lengths, masked)
+
+    def loss(self, batch: SoundStormBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return cross-entropy over masked codes, plus the squared error of their vectors in tied models."""
+        masked = batch.masked
+        output = self.model(batch.condition, masked.codes, batch.lengths, masked.level)
+        target = batch.codes[torch.arange(len(masked.level), device=masked.level.device), masked.level]
+        logits, wanted = output.logits[masked.loss_mask], target[masked.loss_mask]
+        cross_entropy = nn.functional.cross_entropy(logits, wanted, label_smoothing=self.config.label_smoothing)
+        numbers = {
+            "cross_entropy": cross_entropy.item(),
+            "accuracy": float((logits.argmax(-1) == wanted).float().mean()),
+        }
+        if output.vectors is None or not isinstance(self.codes, TiedCodes):
+            return cross_entropy, numbers
+        whole = self.codes.known_sum(batch.codes)
+        error = (output.vectors - whole)[masked.loss_mask].square().mean()
+        return cross_entropy + self.config.vector_loss * error, {**numbers, "vector_error": error.item()}
+
+    def _row(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return condition [T], codes [K, T] and prompt frames (-1: to be drawn) of one row."""
+        semantic, acoustic = self.utterances[index]
+        others = self.peers[index]
+        if not others or rng.random() >= self.config.prompt_share:
+            return np.repeat(semantic, self.repeat), acoustic, -1
+        other = others[int(rng.integers(len(others)))]
+        if other == index:
+            other = others[(others.index(other) + 1) % len(others)]
+        voice, sound = self.utterances[other]
+        # Tiled when shorter, like the prompts in use.
+        copies = -(-self.prompt_codes // len(voice))
+        voice, sound = np.tile(voice, copies)[: self.prompt_codes], np.tile(sound, copies)
+        prompt = self.prompt_codes * self.repeat
+        condition = np.repeat(np.concatenate((voice, semantic)), self.repeat)
+        return condition, np.concatenate((sound[:, :prompt], acoustic), axis=1), prompt
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        """Return the batches of an epoch: utterances of like length together, in random order."""
+        if self._epoch[0] != epoch:
+            rng = np.random.default_rng((self.seed, 0, epoch))
+            prompt = self.prompt_codes * self.repeat if self.config.prompt_share > 0 else 0
+            sizes = np.array([codes.shape[1] + prompt for _, codes in self.utterances])
+            batches: list[list[int]] = [[]]
+            longest = 0
+            # Noise on the lengths, so that an utterance meets different neighbours in each epoch.
+            for i in np.argsort(sizes * rng.uniform(0.9, 1.1, len(sizes))).tolist():
+                longest = max(longest, int(sizes[i]))
+                if batches[-1] and longest * (len(batches[-1]) + 1) > self.config.max_frames:
+                    batches.append([])
+                    longest = int(sizes[i])
+                batches[-1].append(i)
+            self._epoch = (epoch, [batches[i] for i in rng.permutation(len(batches))])
+        return self._epoch[1]
+
+
+def _fitted(utterance: AcousticUtterance, repeat: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return semantic [T] and acoustic [K, T * repeat] cut to the semantic codes that are covered whole."""
+    semantic, acoustic = utterance.semantic, utterance.acoustic
+    T = min(len(semantic), acoustic.shape[1] // repeat)
+    if T == 0 or abs(len(semantic) * repeat - acoustic.shape[1]) > 2 * repeat:
+        raise DataError(
+            f"{len(semantic)} semantic codes do not fit {acoustic.shape[1]} codec frames at {repeat} frames a code; "
+            "make both from the same audio"
+        )
+    return semantic[:T].astype(np.int64), acoustic[:, : T * repeat].astype(np.int64)
+
+
+def _same_speaker(speakers: Sequence[str]) -> list[list[int]]:
+    """Return for each utterance those of its speaker; none where the speaker is unknown or said nothing else."""
+    by_speaker: dict[str, list[int]] = {}
+    for i, speaker in enumerate(speakers):
+        by_speaker.setdefault(speaker, []).append(i)
+    return [by_speaker[s] if s and len(by_speaker[s]) > 1 else [] for s in speakers]
