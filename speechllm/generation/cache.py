@@ -8,7 +8,7 @@ Layers return views of their buffers. Sliding-window layers are kept whole: the 
 outside the window, which costs memory but keeps every family on one code path.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -121,7 +121,7 @@ def select_rows(cache: Cache, rows: Int[Tensor, " N"]) -> None:
             assert isinstance(layer, PreallocatedLayer)
             layer.select_rows(rows)
     else:
-        cache.reorder_cache(torch.as_tensor(rows))
+        cache.reorder_cache(cast(torch.LongTensor, rows))
 
 
 def _room(like: Tensor, capacity: int) -> Tensor:

@@ -176,7 +176,7 @@ class Progress:
         return chosen
 
     def _looping(self, modality: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
-        return (self._matched >= self._loop_at[modality]).any(axis=1)
+        return np.any(self._matched >= self._loop_at[modality], axis=1)
 
     def _must_close(self, modality: Int[np.ndarray, " B"]) -> Bool[np.ndarray, " B"]:
         return (self._length >= self._max[modality]) | self._looping(modality)

@@ -59,12 +59,13 @@ def tiny_text_tokenizer(num_ids: int = 320) -> PreTrainedTokenizerFast:
 
 def tiny_semantic_tokenizer(num_codes: int = NUM_CODES) -> SemanticTokenizer:
     """Return k-means on log-mel frames at 12.5 Hz, fitted on noise: deterministic, and a few milliseconds to make."""
-    from speechllm.tokenizers.features import LogMelFeatures
+    from speechllm.tokenizers.features import LogMelFeatures, LogMelFeaturesConfig
     from speechllm.tokenizers.kmeans import KMeansConfig
     from speechllm.tokenizers.semantic import SemanticTokenizerConfig, fit_semantic_tokenizer
 
+    features = LogMelFeatures(LogMelFeaturesConfig(frame_rate=12.5, num_mels=20))
     config = SemanticTokenizerConfig(codebook_size=num_codes, kmeans=KMeansConfig())
-    return fit_semantic_tokenizer(LogMelFeatures(), [tiny_speech(seconds=8.0)], config, seed=0)
+    return fit_semantic_tokenizer(features, [tiny_speech(seconds=8.0)], config, seed=0)
 
 
 def tiny_processor(*, semantic: bool = True, num_codes: int = NUM_CODES) -> UnifiedProcessor:

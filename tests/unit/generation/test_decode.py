@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechllm.errors import ConfigError, DataError, VocabularyError
-from speechllm.generation.decode import DecodeReport, Decoded, DecodingConfig, LMDecoder
+from speechllm.generation.decode import Decoded, DecodeReport, DecodingConfig, LMDecoder
 from speechllm.generation.grammar import Grammar, GrammarLogitsProcessor
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.segments import CodeSegment, TextSegment

@@ -1,0 +1,286 @@
+"""The checkpoint folder: everything that one system needs, complete or absent.
+
+    save_checkpoint("out", model, processor, codec=codec, acoustic=soundstorm)
+    checkpoint = load_checkpoint("out")                     # or "name/repository" on the Hub
+    checkpoint.model, checkpoint.processor, checkpoint.codec, checkpoint.acoustic
+
+    out/  config.json model.safetensors generation_config.json     the LM: AutoModelForCausalLM loads it as it is
+          tokenizer.json tokenizer_config.json                      the text tokenizer
+          speechllm.json                                            vocabulary, fingerprints of the parts
+          semantic_tokenizer/  codec/  acoustic/                    one save_pretrained folder each
+          training_config.yaml                                      how it was made, if that was given
+
+Weights are safetensors and nothing here is ever unpickled. A folder is written beside its place and renamed into it.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from torch import nn
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+
+from speechllm.config import save_config
+from speechllm.errors import CheckpointError, VocabularyError
+from speechllm.processor import MANIFEST_FILE, SEMANTIC_FOLDER, UnifiedProcessor, read_manifest
+
+CODEC_FOLDER, ACOUSTIC_FOLDER = "codec", "acoustic"
+PART_FOLDERS = (SEMANTIC_FOLDER, CODEC_FOLDER, ACOUSTIC_FOLDER)
+TRAINING_CONFIG_FILE = "training_config.yaml"
+SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.yaml", "*.md"]
+"What is fetched from the Hub, in any folder: weights only as safetensors, and no code."
+REPLACEABLE = {".json", ".safetensors", ".txt", ".model", ".jinja", ".yaml", ".md", ".html", ""}
+PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".joblib", ".h5", ".msgpack"}
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+Part: TypeAlias = Any
+"A part with `save_pretrained(folder)` and, if it has one, a `fingerprint`."
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A loaded checkpoint. `codec` and `acoustic` are None where the folder has none: no speech output then."""
+
+    model: PreTrainedModel
+    processor: UnifiedProcessor
+    codec: Part | None = None
+    acoustic: Part | None = None
+    folder: Path | None = None
+    "Where it lies on this machine."
+    manifest: Mapping[str, Any] | None = None
+    "The content of speechllm.json."
+
+
+def save_checkpoint(
+    folder: str | Path,
+    model: nn.Module,
+    processor: UnifiedProcessor,
+    *,
+    codec: Part | None = None,
+    acoustic: Part | None = None,
+    config: Any = None,
+) -> Path:
+    """Write a whole checkpoint; what stood there before is replaced only once the new one is complete.
+
+    Args:
+        folder: absent, empty, or a checkpoint (which is replaced).
+        model: a stock causal LM; merge adapters first.
+        processor: its processor.
+        codec: waveform codec, for speech output.
+        acoustic: the model from semantic to acoustic codes, for speech output.
+        config: a config dataclass to keep beside the weights.
+
+    Raises:
+        CheckpointError: the folder holds something else, or the disk refuses; what was there is untouched.
+        VocabularyError: model and processor do not belong together.
+    """
+    folder = Path(folder).absolute()
+    if not isinstance(model, PreTrainedModel) or getattr(model, "_hf_peft_config_loaded", False):
+        raise CheckpointError(
+            f"a {type(model).__name__} cannot be saved as a whole LM; merge its adapters first "
+            "(speechllm.models.adapters.merge_adapters)"
+        )
+    check_same_size(model, processor, "the model", "the processor")
+    _check_replaceable(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        _write(partial, model, processor, {CODEC_FOLDER: codec, ACOUSTIC_FOLDER: acoustic}, config)
+        _put_in_place(partial, folder)
+    except OSError as error:
+        raise CheckpointError(f"cannot write checkpoint {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+) -> Checkpoint:
+    """Load a checkpoint from a folder or a Hub repository, offline if it is there already.
+
+    Args:
+        source: a local folder, or "name/repository".
+        device: where the model and the acoustic parts go.
+        dtype: of the LM's weights; None keeps what was saved.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        CheckpointError: nothing there, incomplete, weights that are not safetensors, or parts of different systems.
+    """
+    folder = _local_folder(source, revision)
+    manifest = read_manifest(folder)
+    _check_safe(folder)
+    processor = UnifiedProcessor.from_pretrained(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"the LM in {folder} cannot be loaded: {_first_line(error)}") from error
+    check_same_size(model, processor, f"the LM in {folder}", f"its {MANIFEST_FILE}")
+    codec, acoustic = _load_acoustic(folder, manifest, device)
+    nn.Module.to(model, device)
+    return Checkpoint(model.eval(), processor, codec, acoustic, folder, manifest)
+
+
+def push_checkpoint(folder: str | Path, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
+    """Upload a checkpoint folder to the Hub (created if need be) and return the address of the commit."""
+    folder = Path(folder)
+    read_manifest(folder)
+    _check_safe(folder)
+    api = HfApi(token=token)
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    commit = api.upload_folder(
+        repo_id=repo_id, folder_path=folder, allow_patterns=SAFE_FILES, commit_message="Upload checkpoint"
+    )
+    return str(commit.commit_url)
+
+
+def check_same_size(model: PreTrainedModel, processor: UnifiedProcessor, ours: str, theirs: str) -> None:
+    """Raise unless the model has one row per id of the vocabulary; `ours` and `theirs` say where each came from."""
+    size = processor.vocabulary.size
+    matrices: dict[str, Any] = {"input": model.get_input_embeddings(), "output": model.get_output_embeddings()}
+    rows = {f"{name} rows": matrix.weight.shape[0] for name, matrix in matrices.items()}
+    rows["config.vocab_size"] = model.config.get_text_config(decoder=True).vocab_size
+    for name, count in rows.items():
+        if count != size:
+            raise VocabularyError(
+                f"{ours} has {name} {count:,}, but {theirs} has a vocabulary of {size:,} ids "
+                f"({processor.vocabulary!r}); use the two that were made together"
+            )
+
+
+def _write(
+    folder: Path, model: PreTrainedModel, processor: UnifiedProcessor, parts: Mapping[str, Part | None], config: Any
+) -> None:
+    processor.save_pretrained(folder)
+    model.save_pretrained(folder)
+    _generation_config(model, processor).save_pretrained(folder)
+    manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    for name, part in parts.items():
+        if part is not None:
+            part.save_pretrained(folder / name)
+            manifest[name] = getattr(part, "fingerprint", None)
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    if config is not None:
+        save_config(config, folder / TRAINING_CONFIG_FILE)
+
+
+def _generation_config(model: PreTrainedModel, processor: UnifiedProcessor) -> GenerationConfig:
+    """Return what plain generate() needs to stop where we stop."""
+    tokenizer, eos = processor.text_tokenizer, processor.eos_id
+    pad = tokenizer.pad_token_id
+    return GenerationConfig(
+        eos_token_id=eos, pad_token_id=eos if pad is None else pad, bos_token_id=tokenizer.bos_token_id
+    )
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Rename the complete folder into its place. If we die between two renames, the next call undoes the first."""
+    previous = _previous(folder)
+    if folder.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        folder.rename(previous)
+    try:
+        partial.rename(folder)
+    except OSError:
+        _recover(folder)
+        raise
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _recover(folder: Path) -> None:
+    previous = _previous(folder)
+    if not folder.exists() and previous.is_dir():
+        previous.rename(folder)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace anything but a checkpoint: a wrong path must not cost somebody's files."""
+    _recover(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file, expected a folder for the checkpoint; choose another path")
+    entries = sorted(folder.iterdir())
+    if entries and not (folder / MANIFEST_FILE).is_file():
+        raise CheckpointError(
+            f"{folder} holds other files ({entries[0].name}, ...) and no {MANIFEST_FILE}; choose an empty folder"
+        )
+    for entry in entries:
+        if (entry.is_dir() and entry.name not in PART_FOLDERS) or (entry.is_file() and entry.suffix not in REPLACEABLE):
+            raise CheckpointError(f"{folder} holds {entry.name}, which is no part of a checkpoint; move it away first")
+
+
+def _local_folder(source: str | Path, revision: str | None) -> Path:
+    folder = Path(source)
+    _recover(folder.absolute())
+    if folder.exists():
+        return folder
+    if not isinstance(source, str) or not REPOSITORY.fullmatch(source):
+        raise CheckpointError(f"no checkpoint at {source}; give a folder, or a Hub repository as name/repository")
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=SAFE_FILES))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{source} is no local folder and cannot be fetched: {_first_line(error)}") from error
+
+
+def _check_safe(folder: Path) -> None:
+    """Refuse pickled weights, and names that lead out of the folder."""
+    # In the Hub's cache a snapshot holds links into the repository's own folder, two levels up.
+    inside = folder.resolve().parents[1] if folder.resolve().parent.name == "snapshots" else folder.resolve()
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    for path in files:
+        if not path.resolve().is_relative_to(inside):
+            raise CheckpointError(f"{path} leads out of the checkpoint folder; copy the file in")
+    pickled = next((path for path in files if path.suffix in PICKLED), None)
+    if pickled and not any(path.suffix == ".safetensors" for path in folder.glob("*")):
+        raise CheckpointError(f"{pickled} is no safe weights format; save the checkpoint as safetensors")
+    for index in folder.rglob("*.safetensors.index.json"):
+        shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
+        for shard in shards:
+            if not (index.parent / str(shard)).resolve().is_relative_to(inside) or Path(str(shard)).is_absolute():
+                raise CheckpointError(f"{index} names {shard!r}, which leads out of the checkpoint folder")
+
+
+def _load_acoustic(
+    folder: Path, manifest: Mapping[str, Any], device: str | torch.device
+) -> tuple[Part | None, Part | None]:
+    codec, acoustic = None, None
+    for name in (CODEC_FOLDER, ACOUSTIC_FOLDER):
+        if name in manifest and not (folder / name).is_dir():
+            raise CheckpointError(f"{folder} was saved with {name}/, which is missing; fetch the whole checkpoint")
+    if (folder / CODEC_FOLDER).is_dir():
+        from speechllm.tokenizers.codec import load_codec
+
+        codec = load_codec(folder / CODEC_FOLDER)
+        wanted = manifest.get(CODEC_FOLDER)
+        if wanted is not None and codec.fingerprint != wanted:
+            raise CheckpointError(
+                f"{folder / CODEC_FOLDER} has fingerprint {codec.fingerprint}, but the checkpoint was made with "
+                f"{wanted}; restore the codec it came with"
+            )
+    if (folder / ACOUSTIC_FOLDER).is_dir():
+        from speechllm.models.soundstorm import SoundStorm
+
+        acoustic = SoundStorm.from_pretrained(folder / ACOUSTIC_FOLDER).to(device).eval()
+    return codec, acoustic
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
