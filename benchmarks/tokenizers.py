@@ -1,0 +1,203 @@
+"""Real-time factors of everything between a waveform and the LM, and back: compute seconds per second of audio.
+
+    python -m benchmarks.tokenizers
+    SPEECHLLM_WHISPER_BASE=whisper-base python -m benchmarks.tokenizers     # with Whisper's encoder as well
+
+Each part runs in a process of its own, one utterance at a time, so that its peak memory is its own. Weights are random
+where only the sizes matter (sizes are the quickstart's); the speech is Pico's.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import torch
+import typer
+
+from benchmarks.machine import RESULTS, measure_machine, threads
+from benchmarks.measure import Spread, interleave, peak_memory_mib, table, write_text
+from speechllm.audio import Audio, load_audio
+
+FRAME_RATE = 12.5
+PROMPT_SECONDS = 3.0
+WHISPER_VARIABLE = "SPEECHLLM_WHISPER_BASE"
+Run: TypeAlias = Callable[[Audio], object]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one part needed for all utterances."""
+
+    name: str
+    real_time_factor: Spread
+    peak_memory_mib: float
+    memory_before_mib: float
+    "Of the process with its imports and the speech, before the part was built."
+
+
+def speech(num_utterances: int) -> list[Audio]:
+    """Return utterances of Pico at 16 kHz."""
+    from data_prep.pico import records
+
+    found = []
+    for record in records(num_sentences=num_utterances, num_validation=1, num_test=1, num_workers=1):
+        assert record.audio is not None, "Pico records have audio"
+        found.append(load_audio(record.audio, 16_000))
+    return found[:num_utterances]
+
+
+def log_mel_tokenizer(audios: Sequence[Audio]) -> Run:
+    """Codes from stacked log-mel frames."""
+    from speechllm.tokenizers.features import LogMelFeatures, LogMelFeaturesConfig
+
+    return _semantic(LogMelFeatures(LogMelFeaturesConfig(frame_rate=FRAME_RATE)))
+
+
+def whisper_tokenizer(audios: Sequence[Audio]) -> Run:
+    """Codes from Whisper-base's encoder."""
+    from speechllm.tokenizers.pretrained_features import TransformersFeatures, TransformersFeaturesConfig
+
+    config = TransformersFeaturesConfig(source=os.environ[WHISPER_VARIABLE], frame_rate=FRAME_RATE)
+    return _semantic(TransformersFeatures.from_source(config))
+
+
+def _semantic(features: Any) -> Run:
+    """Return `encode` with 1024 random centroids: the search costs what it costs with fitted ones."""
+    from speechllm.tokenizers.semantic import SemanticTokenizer, SemanticTokenizerConfig
+
+    width = features(Audio(torch.zeros(16_000).numpy(), 16_000)).shape[1]
+    centroids = torch.randn(1024, width, generator=torch.Generator().manual_seed(0))
+    tokenizer = SemanticTokenizer(features, centroids, SemanticTokenizerConfig())
+    return lambda audio: tokenizer.encode([audio])
+
+
+def codec_encoder(audios: Sequence[Audio]) -> Run:
+    """Acoustic codes from a waveform."""
+    codec = _codec()
+    return lambda audio: codec.encode(torch.from_numpy(audio.samples)[None])
+
+
+def codec_decoder(audios: Sequence[Audio]) -> Run:
+    """A waveform from acoustic codes."""
+    codec = _codec()
+    codes = {id(audio): codec.encode(torch.from_numpy(audio.samples)[None]) for audio in audios}
+    return lambda audio: codec.decode(codes[id(audio)])
+
+
+def _codec() -> Any:
+    """Return the quickstart's codec with random codebooks."""
+    from speechllm.tokenizers.mel_rvq import MelRVQCodec, MelRVQConfig
+
+    config = MelRVQConfig()
+    shape = (config.num_codebooks, config.codebook_size, config.frames_per_patch * config.mel.num_mels)
+    return MelRVQCodec(config, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+
+
+def soundstorm(audios: Sequence[Audio]) -> Run:
+    """Acoustic codes from semantic codes after a prompt of three seconds."""
+    from speechllm.generation.soundstorm import default_iterations, soundstorm_decode
+    from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes
+
+    codec = _codec()
+    codebooks = codec.codebook_vectors()
+    K, N, D = codebooks.shape
+    config = SoundStormConfig(num_conditions=1024, num_codebooks=K, codebook_size=N, codebook_width=D)
+    model = SoundStorm(config).eval()
+    assert isinstance(model.codes, TiedCodes), "tied is the default"
+    model.codes.set_codebooks(codebooks)
+    num_prompt = int(PROMPT_SECONDS * codec.frame_rate)
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.randint(N, (1, K, num_prompt), generator=generator)
+
+    def run(audio: Audio) -> object:
+        T = num_prompt + int(audio.duration_seconds * codec.frame_rate)
+        condition = torch.randint(1024, (1, T), generator=generator)
+        return soundstorm_decode(
+            model, condition, prompt=prompt, lengths=torch.tensor([T]), iterations=default_iterations(K),
+            generator=generator,
+        )  # fmt: skip
+
+    return run
+
+
+def unified_lm(audios: Sequence[Audio]) -> Run:
+    """Semantic codes written by the LM, one sequence at a time."""
+    from benchmarks.decoding import SIZES, build, make_span, run_ours
+    from speechllm.generation.decode import LMDecoder
+
+    model, processor = build(SIZES[-1])
+    decoder = LMDecoder(model, processor, frame_rate=FRAME_RATE)
+    return lambda audio: run_ours(
+        decoder, make_span(processor, "audio", max(1, int(audio.duration_seconds * FRAME_RATE)), batch_size=1)
+    )
+
+
+PARTS: dict[str, Callable[[Sequence[Audio]], Run]] = {
+    "semantic: log-mel": log_mel_tokenizer,
+    "semantic: Whisper-base": whisper_tokenizer,
+    "codec: encode": codec_encoder,
+    "codec: decode": codec_decoder,
+    "SoundStorm, 23 passes": soundstorm,
+    "LM writes codes": unified_lm,
+}
+
+
+def measure(name: str, num_utterances: int, num_threads: int, rounds: int) -> Measured:
+    """Build one part and time it over all utterances; meant for a process of its own."""
+    audios = speech(num_utterances)
+    before = peak_memory_mib()
+    seconds_of_audio = sum(audio.duration_seconds for audio in audios)
+    with threads(num_threads), torch.no_grad():
+        run = PARTS[name](audios)
+        seconds = interleave({name: lambda: [run(audio) for audio in audios]}, rounds=rounds)[name]
+    factors = [value / seconds_of_audio for value in seconds]
+    return Measured(name, Spread.of(factors), peak_memory_mib(), before)
+
+
+def measure_apart(names: Sequence[str], num_utterances: int, num_threads: int, rounds: int) -> list[Measured]:
+    """Return `measure` of each part, each from a fresh process."""
+    found = []
+    context = multiprocessing.get_context("spawn")
+    for name in names:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            found.append(pool.submit(measure, name, num_utterances, num_threads, rounds).result())
+    return found
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "tokenizers.md",
+    rounds: Annotated[int, typer.Option(help="How often each part goes through all utterances.")] = 5,
+    quick: Annotated[bool, typer.Option(help="Two utterances, two rounds, one thread.")] = False,
+) -> None:
+    """Time the tokenizers, the codec, SoundStorm and the LM, with one thread and with two."""
+    names = [name for name in PARTS if "Whisper" not in name or WHISPER_VARIABLE in os.environ]
+    num_utterances, rounds = (2, 2) if quick else (20, rounds)
+    sections = []
+    for num_threads in (1,) if quick else (1, 2):
+        machine = measure_machine(num_threads=num_threads, quick=quick)
+        rows = [
+            [one.name, one.real_time_factor.show(4), f"{one.peak_memory_mib - one.memory_before_mib:,.0f}"]
+            for one in measure_apart(names, num_utterances, num_threads, rounds)
+        ]
+        result = table(["part", "real-time factor", "memory added at the peak, MiB"], rows)
+        sections.append(f"## Threads: {num_threads}\n\n{machine.describe()}\n\n{result}")
+    missing = (
+        "" if WHISPER_VARIABLE in os.environ else f" Whisper-base was not measured: {WHISPER_VARIABLE} is not set."
+    )
+    text = f"""# Tokenizers, codec, SoundStorm: real-time factors
+
+`python -m benchmarks.tokenizers --rounds {rounds}{" --quick" if quick else ""}`
+
+Compute seconds per second of audio over {num_utterances} utterances of Pico, one at a time; median (min to max) over
+rounds. Below 1 is faster than speech.{missing}
+
+"""
+    typer.echo(write_text(out, text + "\n\n".join(sections)))
+
+
+if __name__ == "__main__":
+    typer.run(main)
