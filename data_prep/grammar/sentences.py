@@ -100,7 +100,8 @@ def realise(frame: str, values: Mapping[str, str], language: str) -> str:
     def fill(match: re.Match[str]) -> str:
         slot, form, agrees_with = match.groups()
         if agrees_with is not None:
-            form = _form(grammar, agrees_with, values[agrees_with], "gender")
+            gender = _form(grammar, agrees_with, values[agrees_with], "gender")
+            form = gender if form is None else f"{form}_{gender}"
         if slot not in values:
             return grammar.LEXICON[slot][form]
         return _form(grammar, slot, values[slot], form)
