@@ -1,6 +1,6 @@
 """Consent before a voice is copied: a prompt of somebody's voice needs the statement that they agreed.
 
-require_consent(args.speaker_agrees, "prompt.wav")     # ConsentError unless stated
+require_consent(consent, "prompt.wav")     # ConsentError unless stated
 
 The command line and the demo call this wherever a voice prompt is given by the user.
 """
@@ -17,5 +17,5 @@ def require_consent(given: bool, voice: str = "the voice prompt") -> None:
     if not given:
         raise ConsentError(
             f"{voice} would be used to speak in that person's voice; state that its speaker agreed "
-            "(speaker_agrees=True, or --speaker-agrees on the command line), or leave the voice prompt out"
+            "(consent=True, or --consent on the command line), or leave the voice prompt out"
         )
