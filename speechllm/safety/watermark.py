@@ -1,7 +1,7 @@
 """An audio watermark: a keyed pattern of tiny loudness changes that says "a machine spoke this".
 
-    marked = embed(audio, payload=7)
-    detection = detect(marked)        # Detection(score=11.8, present=True, payload=7)
+    marked = embed_watermark(audio, payload=7)
+    detection = detect_watermark(marked)        # Detection(score=11.8, present=True, payload=7)
 
 Spread spectrum in the time-frequency plane (the idea of Cox et al. 1997, "Secure spread spectrum
 watermarking for multimedia"). The plane is cut into cells of 32 ms x 125 Hz; each cell becomes
@@ -71,7 +71,7 @@ class Detection:
 DEFAULT_CONFIG = WatermarkConfig()
 
 
-def embed(audio: Audio, payload: int = 0, config: WatermarkConfig = DEFAULT_CONFIG) -> Audio:
+def embed_watermark(audio: Audio, payload: int = 0, config: WatermarkConfig = DEFAULT_CONFIG) -> Audio:
     """Return the audio with the mark, at the same sample rate and length.
 
     The mark is made at 16 kHz and added at the rate of the audio; what lies above 7 kHz stays as it was.
@@ -97,7 +97,7 @@ def embed(audio: Audio, payload: int = 0, config: WatermarkConfig = DEFAULT_CONF
     return Audio(np.clip(audio.samples + mark, -1, 1), audio.sample_rate)
 
 
-def detect(audio: Audio, config: WatermarkConfig = DEFAULT_CONFIG) -> Detection:
+def detect_watermark(audio: Audio, config: WatermarkConfig = DEFAULT_CONFIG) -> Detection:
     """Look for a mark made with the same key; audio that is empty or silent has none.
 
     Raises:

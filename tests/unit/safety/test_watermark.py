@@ -6,7 +6,8 @@ import soundfile
 
 from speechllm.audio import Audio, encode_flac, load_audio
 from speechllm.errors import AudioError, ConfigError
-from speechllm.safety.watermark import WatermarkConfig, _istft, _stft, detect, embed
+from speechllm.safety import WatermarkConfig, detect_watermark, embed_watermark
+from speechllm.safety.watermark import _istft, _stft
 
 SENTENCES = [
     ("en-US", "the meeting starts at twenty one past nine"),
@@ -60,33 +61,33 @@ def test_stft_inverts():
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_mark_and_payload_survive(speech: list[Audio], name: str):
     for payload, audio in enumerate(speech, start=3):
-        marked = embed(audio, payload)
+        marked = embed_watermark(audio, payload)
         assert (marked.num_samples, marked.sample_rate) == (audio.num_samples, audio.sample_rate)
-        assert detect(TRANSFORMATIONS[name](marked)).payload == payload
+        assert detect_watermark(TRANSFORMATIONS[name](marked)).payload == payload
 
 
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 24_000, 48_000])
 def test_any_sample_rate(speech: list[Audio], sample_rate: int):
     audio = Audio(np.concatenate([a.samples for a in speech[:3]]), 16_000).resampled(sample_rate)
-    assert detect(embed(audio, 255)).payload == 255
+    assert detect_watermark(embed_watermark(audio, 255)).payload == 255
 
 
 def test_longer_audio_survives_noise(speech: list[Audio]):
-    marked = embed(Audio(np.concatenate([a.samples for a in speech]), 16_000), 9)
-    assert detect(with_noise(marked, 30)).payload == 9
+    marked = embed_watermark(Audio(np.concatenate([a.samples for a in speech]), 16_000), 9)
+    assert detect_watermark(with_noise(marked, 30)).payload == 9
 
 
 def test_mark_is_far_below_the_speech(speech: list[Audio]):
     for audio in speech:
-        mark = embed(audio).samples - audio.samples
+        mark = embed_watermark(audio).samples - audio.samples
         assert 10 * np.log10((audio.samples**2).sum() / (mark**2).sum()) > 14  # 14.5 dB is 2 dB in every cell
 
 
 def test_speech_without_a_mark_has_none(speech: list[Audio]):
     for audio in speech:
-        assert not detect(audio).present
-        assert not detect(audio.resampled(22_050)).present
-        assert not detect(with_noise(audio, 10)).present
+        assert not detect_watermark(audio).present
+        assert not detect_watermark(audio.resampled(22_050)).present
+        assert not detect_watermark(with_noise(audio, 10)).present
 
 
 def test_signals_that_are_no_speech_have_none():
@@ -97,30 +98,30 @@ def test_signals_that_are_no_speech_have_none():
     signals += [chirp * 0.3, np.sign(chirp) * 0.3, (np.arange(48_000) % 4_000 == 0).astype(float)]
     signals += [chirp * (np.sin(2 * np.pi * t / 2.048) > 0) * 0.3]  # as periodic as the pattern itself
     for samples in signals:
-        assert not detect(Audio(samples.astype(np.float32), 16_000)).present
+        assert not detect_watermark(Audio(samples.astype(np.float32), 16_000)).present
 
 
 def test_another_key_sees_nothing(speech: list[Audio]):
-    marked = embed(speech[0], config=WatermarkConfig(key="mine"))
-    assert not detect(marked).present
-    assert detect(marked, WatermarkConfig(key="mine")).present
+    marked = embed_watermark(speech[0], config=WatermarkConfig(key="mine"))
+    assert not detect_watermark(marked).present
+    assert detect_watermark(marked, WatermarkConfig(key="mine")).present
 
 
 def test_silence_and_nothing_stay_as_they_are():
     for samples in (np.zeros(0, np.float32), np.zeros(16_000, np.float32)):
         audio = Audio(samples, 16_000)
-        assert embed(audio) is audio
-        assert not detect(audio).present
+        assert embed_watermark(audio) is audio
+        assert not detect_watermark(audio).present
 
 
 def test_marked_audio_is_the_same_every_time(speech: list[Audio]):
-    np.testing.assert_array_equal(embed(speech[0], 1).samples, embed(speech[0], 1).samples)
+    np.testing.assert_array_equal(embed_watermark(speech[0], 1).samples, embed_watermark(speech[0], 1).samples)
 
 
 def test_bad_input():
     with pytest.raises(ConfigError, match="256"):
-        embed(Audio(np.ones(100, np.float32), 16_000), 256)
+        embed_watermark(Audio(np.ones(100, np.float32), 16_000), 256)
     with pytest.raises(ConfigError, match="strengths_db"):
         WatermarkConfig(strengths_db=())
     with pytest.raises(AudioError, match="NaN"):
-        detect(Audio(np.full(100, np.nan, np.float32), 16_000))
+        detect_watermark(Audio(np.full(100, np.nan, np.float32), 16_000))
