@@ -172,6 +172,9 @@ class TiedCodes(nn.Module):
         self.level_heads = nn.Parameter(torch.zeros(K, width, D))
         self.log_scale = nn.Parameter(torch.zeros(K))
         nn.init.normal_(self.masks.weight, std=0.1)
+        # Zero: the first prediction is the mean frame, at equal distances from all.
+        nn.init.zeros_(self.shared_head.weight)
+        nn.init.zeros_(self.shared_head.bias)
 
     def set_codebooks(self, codebooks: Float[Tensor, "K N D"]) -> None:
         """Take over the codec's vectors, shifted and scaled so that frames have mean 0 and about unit variance.
@@ -184,10 +187,10 @@ class TiedCodes(nn.Module):
         self.vectors.zero_()
         self.vectors[:, :-1] = vectors
         self.offset.copy_(mean)
-        # A level's logits start with a spread of about 10, whatever its share of the variance.
+        # A level's logits start with a spread of a few units, whatever its share of the variance.
         spread = vectors.flatten(1).var(1).clamp_min(1e-6)
         with torch.no_grad():
-            self.log_scale.copy_((10 / spread / vectors.shape[2]).log())
+            self.log_scale.copy_((2 / spread / vectors.shape[2]).log())
 
     def known_sum(self, codes: Int[Tensor, "B K T"], below: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B T D"]:
         """Return the sum of the known vectors (of levels below `below[b]`); MASK counts as zero."""

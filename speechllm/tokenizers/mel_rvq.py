@@ -28,6 +28,7 @@ from speechllm.config import build_config, config_to_dict
 from speechllm.errors import AudioError, CheckpointError, DataError, VocabularyError
 from speechllm.nn.pretrained import fingerprint, read_folder, write_folder
 from speechllm.tokenizers.codec import bitrate_kbps
+from speechllm.tokenizers.kmeans import KMeansConfig, fit_kmeans
 from speechllm.tokenizers.mel import LogMel, LogMelConfig
 from speechllm.tokenizers.vocoder import GriffinLim, GriffinLimConfig
 
@@ -48,6 +49,8 @@ class MelRVQConfig:
     "Codes N of one level."
     vocoder: GriffinLimConfig = field(default_factory=GriffinLimConfig)
     "How mel frames become a waveform."
+    kmeans: KMeansConfig = field(default_factory=lambda: KMeansConfig(max_frames=40_000, passes=3))
+    "How each codebook is fitted; `max_frames` patches are used at most."
 
 
 class MelRVQCodec(nn.Module):
@@ -113,13 +116,13 @@ class MelRVQCodec(nn.Module):
             raise AudioError("the waveforms are empty: give at least one sample")
         if not bool(torch.isfinite(waveforms).all()):
             raise AudioError("the waveforms hold samples that are NaN or infinite; expected numbers in [-1, 1]")
-        residual = self.patches(waveforms)
+        patches = self.patches(waveforms)
+        residual = patches.flatten(0, 1)
         codes = []
-        for codebook in self.codebooks.double():
-            index = nearest(residual, codebook)
-            residual = residual - codebook[index]
-            codes.append(index)
-        return torch.stack(codes, dim=1)
+        for codebook in self.codebooks:
+            codes.append(nearest(residual, codebook))
+            residual = residual - codebook[codes[-1]]
+        return rearrange(torch.stack(codes), "k (b t) -> b k t", b=len(patches))
 
     def decode(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B S"]:
         """Return waveforms of T * samples_per_frame samples from the first levels of `codes`.
@@ -169,12 +172,10 @@ class MelRVQCodec(nn.Module):
         return {"kind": KIND, "config": config_to_dict(self.config)}
 
 
-def fit_mel_rvq(
-    waveforms: Iterable[Float[Tensor, " S"]], config: MelRVQConfig, *, seed: int, max_patches: int = 60_000
-) -> MelRVQCodec:
+def fit_mel_rvq(waveforms: Iterable[Float[Tensor, " S"]], config: MelRVQConfig, *, seed: int) -> MelRVQCodec:
     """Fit the codebooks by k-means, level after level, each on what the levels before it left.
 
-    Waveforms beyond about `max_patches` patches are not read. The same waveforms and seed give the same codec.
+    Waveforms beyond `kmeans.max_frames` patches are not read. The same waveforms and seed give the same codec.
 
     Raises:
         DataError: there is less speech than codes.
@@ -183,7 +184,7 @@ def fit_mel_rvq(
     collected: list[np.ndarray] = []
     for waveform in waveforms:
         collected.append(codec.patches(waveform[None])[0].float().numpy())
-        if sum(map(len, collected)) >= max_patches:
+        if sum(map(len, collected)) >= config.kmeans.max_frames:
             break
     patches = np.concatenate(collected) if collected else np.zeros((0, codec.codebooks.shape[2]), np.float32)
     if len(patches) < config.codebook_size:
@@ -191,32 +192,28 @@ def fit_mel_rvq(
             f"{len(patches)} frames of speech cannot fill codebooks of {config.codebook_size} codes; "
             "give more speech or a smaller codebook_size"
         )
-    return MelRVQCodec(config, fit_residual_codebooks(patches[:max_patches], config, seed=seed))
+    return MelRVQCodec(config, fit_residual_codebooks(patches[: config.kmeans.max_frames], config, seed=seed))
 
 
 def fit_residual_codebooks(patches: np.ndarray, config: MelRVQConfig, *, seed: int) -> Float[Tensor, "K N D"]:
-    """Return codebooks fitted to patches float32 [P, D], level by level (scikit-learn's mini-batch k-means)."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    residual = torch.from_numpy(np.ascontiguousarray(patches))
+    """Return codebooks fitted to patches float32 [P, D], level by level."""
+    residual = torch.from_numpy(patches)
     codebooks = []
     for level in range(config.num_codebooks):
-        kmeans = MiniBatchKMeans(
-            config.codebook_size,
-            init="random",
-            batch_size=4 * config.codebook_size,
-            max_iter=6,
-            max_no_improvement=None,
-            n_init=1,
-            reassignment_ratio=0.01,
-            random_state=seed + level,
-        ).fit(residual.numpy())
-        codebook = torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
-        residual = residual - codebook[nearest(residual[None], codebook)[0]]
-        codebooks.append(codebook)
+        fitted = fit_kmeans([residual], config.codebook_size, config.kmeans, standardize=False, seed=seed + level)
+        residual = residual - fitted.centroids[nearest(residual, fitted.centroids)]
+        codebooks.append(fitted.centroids)
     return torch.stack(codebooks)
 
 
-def nearest(vectors: Float[Tensor, "B T D"], codebook: Float[Tensor, "N D"]) -> Int[Tensor, "B T"]:
-    """Return the index of the closest row of the codebook in squared Euclidean distance; ties to the lower index."""
-    return (codebook.square().sum(1) - 2 * vectors @ codebook.T).argmin(-1)
+def nearest(vectors: Float[Tensor, "T D"], codebook: Float[Tensor, "N D"]) -> Int[Tensor, " T"]:
+    """Return the index of the closest row of the codebook in squared Euclidean distance.
+
+    The four best candidates of float32 are compared in float64: float32 alone rounds differently in matrices of
+    another shape, so that an utterance could get another code in another batch.
+    """
+    flat = codebook.float()
+    scores = flat.square().sum(1) - 2 * vectors.float() @ flat.T
+    candidates = scores.topk(min(4, len(codebook)), dim=1, largest=False).indices.sort(dim=1).values
+    distances = (vectors.double()[:, None] - codebook.double()[candidates]).square().sum(2)
+    return candidates.gather(1, distances.argmin(1, keepdim=True))[:, 0]

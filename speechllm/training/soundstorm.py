@@ -13,7 +13,8 @@ learn the frame's vector by its squared error.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +22,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from speechllm.errors import DataError
-from speechllm.models.soundstorm import SoundStorm, TiedCodes
-from speechllm.nn.conformer import length_mask
+from speechllm.data.tokenize import read_tokens
+from speechllm.errors import ConfigError, DataError
+from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes
+from speechllm.nn.conformer import ConformerConfig, length_mask
+from speechllm.tokenizers.codec import Codec
+from speechllm.tokenizers.semantic import SemanticTokenizer
+from speechllm.training.codec import training_audio
+from speechllm.training.loop import LoopConfig, LoopReport, train_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,24 @@ class SoundStormTrainConfig:
     "Weight of the squared error of the frame's vector (tied models)."
     label_smoothing: float = 0.0
     "Share of the target spread over all codes; 0.1 in MaskGIT."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundStormStageConfig:
+    """A whole run: the model, its batches, the loop."""
+
+    loop: LoopConfig
+    "Steps, optimizer, precision."
+    num_codebooks: int
+    "Levels of the codec that are modelled, from the coarsest on."
+    trunk: ConformerConfig = field(default_factory=ConformerConfig)
+    "Sizes of the Conformer."
+    tied: bool = True
+    "See `SoundStormConfig.tied`."
+    batches: SoundStormTrainConfig = field(default_factory=SoundStormTrainConfig)
+    "What a batch holds."
+    seed: int = 0
+    "Of initial weights, order and masks."
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +150,8 @@ class SoundStormStage:
     ):
         if not utterances:
             raise DataError("there are no utterances to train on; prepare a corpus with audio first")
-        self.model, self.config, self.seed = model, config, seed
+        self.model: nn.Module = model
+        self.config, self.seed = config, seed
         # The loop may wrap `model`; its codes hold the codebook vectors.
         self.codes, self.num_codebooks, self.mask_id = model.codes, model.config.num_codebooks, model.mask_id
         self.repeat = model.config.frames_per_condition
@@ -230,3 +255,90 @@ def _same_speaker(speakers: Sequence[str]) -> list[list[int]]:
     for i, speaker in enumerate(speakers):
         by_speaker.setdefault(speaker, []).append(i)
     return [by_speaker[s] if s and len(by_speaker[s]) > 1 else [] for s in speakers]
+
+
+def encode_utterances(
+    corpus_folder: str | Path,
+    semantic_tokenizer: SemanticTokenizer,
+    codec: Codec,
+    *,
+    num_codebooks: int,
+    tokens_folder: str | Path | None = None,
+) -> list[AcousticUtterance]:
+    """Return both kinds of codes for each spoken side of the training split.
+
+    Args:
+        corpus_folder: made by `prepare_corpus`.
+        semantic_tokenizer: makes the semantic codes.
+        codec: makes the acoustic codes.
+        num_codebooks: levels to keep.
+        tokens_folder: made by `tokenize_corpus` from the same corpus with this tokenizer: its codes are taken.
+    """
+    known: dict[str, list[np.ndarray]] = {}
+    if tokens_folder is not None:
+        for row in read_tokens(tokens_folder, "train", expected_fingerprint=semantic_tokenizer.fingerprint):
+            known[row.id] = [codes for codes in (row.codes, row.translation_codes) if codes is not None]
+    utterances = []
+    for record_id, speaker, audio in training_audio(corpus_folder, codec.sample_rate):
+        semantic = known[record_id].pop(0) if known.get(record_id) else semantic_tokenizer.encode([audio])[0]
+        acoustic = codec.encode(torch.from_numpy(audio.samples)[None])[0, :num_codebooks]
+        utterances.append(AcousticUtterance(semantic, acoustic.cpu().numpy(), speaker))
+    return utterances
+
+
+def train_soundstorm(
+    corpus_folder: str | Path,
+    semantic_tokenizer: SemanticTokenizer,
+    codec: Codec,
+    config: SoundStormStageConfig,
+    out: str | Path,
+    *,
+    tokens_folder: str | Path | None = None,
+) -> tuple[SoundStorm, LoopReport]:
+    """Train SoundStorm on the training split of a prepared corpus and save it in `out`.
+
+    Called again after a kill it goes on from its last checkpoint in `out`/run and ends with the same weights.
+
+    Raises:
+        ConfigError: the codec's frame rate is no whole multiple of the semantic tokenizer's.
+        DataError: the corpus has no speech to train on.
+    """
+    utterances = encode_utterances(
+        corpus_folder, semantic_tokenizer, codec, num_codebooks=config.num_codebooks, tokens_folder=tokens_folder
+    )
+    model = build_soundstorm(semantic_tokenizer, codec, config)
+    stage = SoundStormStage(model, utterances, config.batches, frame_rate=codec.frame_rate, seed=config.seed)
+    report = train_stage(stage, config.loop, Path(out) / "run")
+    model.eval().cpu().save_pretrained(out)
+    return model, report
+
+
+def build_soundstorm(semantic_tokenizer: SemanticTokenizer, codec: Codec, config: SoundStormStageConfig) -> SoundStorm:
+    """Return a fresh model that fits tokenizer and codec, the same for the same seed."""
+    repeat = codec.frame_rate / semantic_tokenizer.frame_rate
+    if repeat != round(repeat) or repeat < 1:
+        raise ConfigError(
+            f"the codec has {codec.frame_rate:g} frames a second, the semantic tokenizer "
+            f"{semantic_tokenizer.frame_rate:g}; expected a whole multiple"
+        )
+    if not 1 <= config.num_codebooks <= codec.num_codebooks:
+        raise ConfigError(f"num_codebooks = {config.num_codebooks}, the codec has {codec.num_codebooks}")
+    vectors = codec.codebook_vectors()[: config.num_codebooks]
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        model = SoundStorm(
+            SoundStormConfig(
+                num_conditions=semantic_tokenizer.codebook_size,
+                num_codebooks=config.num_codebooks,
+                codebook_size=codec.codebook_size,
+                frames_per_condition=round(repeat),
+                tied=config.tied,
+                codebook_width=vectors.shape[2] if config.tied else 0,
+                trunk=config.trunk,
+                semantic_fingerprint=semantic_tokenizer.fingerprint,
+                codec_fingerprint=codec.fingerprint,
+            )
+        )
+    if isinstance(model.codes, TiedCodes):
+        model.codes.set_codebooks(vectors)
+    return model
