@@ -76,7 +76,8 @@ LEXICON: dict[str, dict[str, str]] = {
     "person": {
         "brother": "mein bruder|meinen bruder", "sister": "meine schwester|meine schwester",
         "mother": "meine mutter|meine mutter", "father": "mein vater|meinen vater", "son": "mein sohn|meinen sohn",
-        "daughter": "meine tochter|meine tochter", "uncle": "mein onkel|meinen onkel", "aunt": "meine tante|meine tante",
+        "daughter": "meine tochter|meine tochter", "uncle": "mein onkel|meinen onkel",
+        "aunt": "meine tante|meine tante",
     },
     "event": {
         "meeting": "das treffen", "concert": "das konzert", "exam": "die prüfung", "party": "das fest",

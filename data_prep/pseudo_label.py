@@ -1,0 +1,115 @@
+"""Weak labels: what a recogniser hears in recordings that nobody has transcribed, kept in a text file.
+
+    recogniser = whisper_recogniser("whisper-base", "fr")
+    write_labels(prompts("sounds/fr_CA_f_June"), recogniser, "labels-fr.tsv")     # goes on where it stopped
+    labels = read_labels("labels-fr.tsv")                                         # {"vm-goodbye": "Au revoir.", ...}
+
+A record with such a text has label_source "pseudo": a training set may use it, a test score against it measures the
+agreement with that recogniser and must say so.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from speechllm.audio import Audio
+from speechllm.errors import DataError
+from speechllm.tasks import language_code
+
+Recogniser: TypeAlias = Callable[[Sequence[Audio]], list[str]]
+"Audio in, one text per audio out."
+MAX_NEW_TOKENS = 200
+"A prompt is a few seconds long; a longer text is a recogniser that repeats itself."
+
+
+def write_labels(
+    audios: Iterable[tuple[str, Audio]], recogniser: Recogniser, path: str | Path, batch_size: int = 8
+) -> Path:
+    """Append "id<TAB>text" lines to `path` for all audios that it does not name yet.
+
+    A batch is written when it is done, so a killed run goes on from there.
+
+    Raises:
+        DataError: an id holds a tab or a line break.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _drop_unfinished_line(path)
+    done = set(read_labels(path)) if path.exists() else set()
+    waiting: list[tuple[str, Audio]] = []
+    with path.open("a", encoding="utf-8") as file:
+
+        def flush() -> None:
+            texts = recogniser([audio for _, audio in waiting])
+            for (name, _), text in zip(waiting, texts, strict=True):
+                file.write(f"{name}\t{' '.join(text.split())}\n")
+            file.flush()
+            waiting.clear()
+
+        for name, audio in audios:
+            if re.search(r"[\t\r\n]", name):
+                raise DataError(f"id {name!r} holds a tab or a line break; rename it")
+            if name not in done:
+                waiting.append((name, audio))
+            if len(waiting) == batch_size:
+                flush()
+        if waiting:
+            flush()
+    return path
+
+
+def read_labels(path: str | Path) -> dict[str, str]:
+    """Read lines "id<TAB>text" or "id: text"; lines that start with ";" or "#" and blank ones are comments.
+
+    Raises:
+        DataError: the file cannot be read, or a line has another form.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read labels {path}: {error.strerror}") from error
+    labels: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.startswith((";", "#")):
+            continue
+        found = re.match(r"([^\t]+)\t(.*)$", line) or re.match(r"([^\s:]+):\s*(.*)$", line)
+        if found is None:
+            raise DataError(f"{path} line {number} is {line!r}, expected 'id<TAB>text' or 'id: text'")
+        labels[found[1].strip()] = found[2].strip()
+    return labels
+
+
+def whisper_recogniser(model: str | Path, language: str) -> Recogniser:
+    """Return a recogniser by a Whisper checkpoint (folder or Hub id) that is told the language; greedy, offline."""
+    import torch
+    from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+    code = language_code(language)
+    processor = WhisperProcessor.from_pretrained(str(model))
+    network = WhisperForConditionalGeneration.from_pretrained(str(model), dtype=torch.float32).eval()
+
+    def recognise(audios: Sequence[Audio]) -> list[str]:
+        samples = [audio.resampled(16_000).samples for audio in audios]
+        features = processor(samples, sampling_rate=16_000, return_tensors="pt", return_attention_mask=True)
+        with torch.inference_mode():
+            ids = network.generate(
+                features.input_features,
+                attention_mask=features.attention_mask,
+                language=code,
+                task="transcribe",
+                max_new_tokens=MAX_NEW_TOKENS,
+            )
+        return [str(text).strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
+
+    return recognise
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cut what a killed run left behind the last line break."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        path.write_bytes(whole)
