@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.spoken_form import spoken_form
+from data_prep.spoken_form import held_apart, in_spoken_form, spoken_form
+from speechllm.data.records import Record, Translation
 from speechllm.errors import DataError
 
 
@@ -28,7 +29,8 @@ def test_no_blank_stands_at_an_end_or_beside_another(text):
         ("Call 5551234", "en", "call five five five one two three four"),
         ("room4b", "en", "room four b"),
         ("\u00a1Marque 21!", "es", "marque veintiuno"),
-        ("[descending tones]", "en", "descending tones"),
+        ("[descending tones]", "en", ""),
+        ("Dash [-], not (never) said", "en", "dash not said"),
         ("...", "en", ""),
     ],
 )
@@ -39,3 +41,23 @@ def test_examples(text, language, said):
 def test_numbers_in_a_language_without_number_words():
     with pytest.raises(DataError, match="num2words cannot say numbers in 'yue'; spell '7' out"):
         spoken_form("7", "yue")
+
+
+def test_records_in_spoken_form_keep_all_but_their_texts():
+    record = Record("a", "train", "en", "Press 1.", b"flac", "x", "pseudo", Translation("fr", "Tapez 1.", b"other"))
+    (made,) = in_spoken_form([record])
+    assert (made.text, made.translation.text) == ("press one", "tapez un")
+    assert (made.id, made.audio, made.label_source, made.translation.audio) == ("a", b"flac", "pseudo", b"other")
+
+
+def test_no_text_of_a_held_out_record_stays_in_training():
+    records = [
+        Record("1", "train", "en", "goodbye", b""),
+        Record("2", "test", "en", "goodbye", b""),
+        Record("3", "train", "en", "hello", b"", translation=Translation("fr", "salut")),
+        Record("4", "validation", "en", "hi", b"", translation=Translation("fr", "salut")),
+        Record("5", "train", "fr", "goodbye", b""),
+        Record("6", "train", "en", "", b"a"),
+        Record("7", "test", "en", "", b"b"),
+    ]
+    assert [record.id for record in held_apart(records)] == ["2", "4", "5", "6", "7"]
