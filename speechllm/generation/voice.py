@@ -7,8 +7,9 @@ Shorter speech is repeated until it fills the prompt, longer speech is cut. (Aud
 arXiv:2306.12925, section 3.3.)
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -17,9 +18,16 @@ from speechllm.audio import Audio
 from speechllm.errors import AudioError
 from speechllm.models.soundstorm import SoundStorm
 from speechllm.tokenizers.codec import Codec
-from speechllm.tokenizers.semantic import SemanticTokenizer
 
 PROMPT_SECONDS = 3.0
+
+
+class SemanticEncoder(Protocol):
+    """What is needed of a semantic tokenizer here."""
+
+    def encode(self, audios: Sequence[Audio]) -> list[np.ndarray]:
+        """Return codes int64 [T] for each audio."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +55,7 @@ def prompt_length(frame_rate: float, frames_per_condition: int, seconds: float =
 
 def encode_voice(
     audio: Audio,
-    semantic_tokenizer: SemanticTokenizer,
+    semantic_tokenizer: SemanticEncoder,
     codec: Codec,
     acoustic: SoundStorm,
     *,

@@ -22,12 +22,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from speechllm.data.tokenize import read_tokens
+from speechllm.data.tokenize import Tokenizer, read_tokens
 from speechllm.errors import ConfigError, DataError
 from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes
 from speechllm.nn.conformer import ConformerConfig, length_mask
 from speechllm.tokenizers.codec import Codec
-from speechllm.tokenizers.semantic import SemanticTokenizer
 from speechllm.training.codec import training_audio
 from speechllm.training.loop import LoopConfig, LoopReport, train_stage
 
@@ -259,7 +258,7 @@ def _same_speaker(speakers: Sequence[str]) -> list[list[int]]:
 
 def encode_utterances(
     corpus_folder: str | Path,
-    semantic_tokenizer: SemanticTokenizer,
+    semantic_tokenizer: Tokenizer,
     codec: Codec,
     *,
     num_codebooks: int,
@@ -288,7 +287,7 @@ def encode_utterances(
 
 def train_soundstorm(
     corpus_folder: str | Path,
-    semantic_tokenizer: SemanticTokenizer,
+    semantic_tokenizer: Tokenizer,
     codec: Codec,
     config: SoundStormStageConfig,
     out: str | Path,
@@ -313,7 +312,7 @@ def train_soundstorm(
     return model, report
 
 
-def build_soundstorm(semantic_tokenizer: SemanticTokenizer, codec: Codec, config: SoundStormStageConfig) -> SoundStorm:
+def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundStormStageConfig) -> SoundStorm:
     """Return a fresh model that fits tokenizer and codec, the same for the same seed."""
     repeat = codec.frame_rate / semantic_tokenizer.frame_rate
     if repeat != round(repeat) or repeat < 1:
