@@ -131,7 +131,7 @@ def _task(name: str) -> Task:
 def _content(value: Segment | str | Sequence[int]) -> str | Sequence[int]:
     if isinstance(value, TextSegment):
         return value.text
-    return list(value.codes) if isinstance(value, CodeSegment) else value
+    return value.codes.tolist() if isinstance(value, CodeSegment) else value
 
 
 def _segment(value: Segment | str | Sequence[int], field: Field, tag: TaskTag) -> Segment:

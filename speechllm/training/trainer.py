@@ -1,0 +1,260 @@
+"""The HF Trainer for packed rows: our loss, our optimizer, our gauges; all else is stock.
+
+    trainer = UnifiedTrainer(model, rows, collator, vocabulary, TrainingConfig(max_steps=100), optimizer_config, folder)
+    trainer.run()          # continues by itself from the last complete checkpoint in `folder`
+
+The loss is the mean cross-entropy over all target ids of a step, however they fall on rows, micro-batches
+and processes. What is logged beside it: the loss of text and of audio ids, each also per task, tokens per
+second, and the share of the batch that is no padding. Interrupted and continued training gives the very
+weights of uninterrupted training: rows are replayed, optimizer, schedule and random states restored.
+(The Trainer's own resume state is read by torch with weights_only; model weights are safetensors.)
+"""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from speechllm.data.collate import IGNORED, Collator
+from speechllm.data.packing import PackedRows
+from speechllm.errors import CheckpointError, ConfigError, TrainingError
+from speechllm.training.optim import OptimizerConfig, build_optimizer
+from speechllm.vocabulary import SEMANTIC, Vocabulary
+
+MODALITIES = ("text", "audio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How long, how much at once, and what to write down. The defaults fit a laptop."""
+
+    max_steps: int
+    "Optimizer steps."
+    max_tokens: int = 512
+    "Length of a packed row; also the longest example that is trained on."
+    rows_per_batch: int = 8
+    "Rows per device and micro-batch."
+    gradient_accumulation: int = 1
+    "Micro-batches per step."
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    "Learning rate after the warm-up: falls to 0 in a line or half a cosine, or stays."
+    warmup_steps: int = 20
+    "Steps over which the learning rate rises from 0."
+    max_grad_norm: float = 1.0
+    "Gradients are scaled down to this norm; 0: never."
+    bf16: bool = False
+    "Autocast to bfloat16, on a CPU too (the weights keep their type)."
+    gradient_checkpointing: bool = False
+    "Compute activations twice to save memory."
+    cpu: bool = False
+    "Stay on the CPU even if there is a GPU."
+    log_every: int = 10
+    "Steps between log lines."
+    save_every: int | None = None
+    "Steps between resumable checkpoints; None: only what the recipe saves at the end."
+    keep_checkpoints: int = 2
+    "How many of them stay on disk."
+    report_to: list[str] | None = None
+    "Trackers, for example [tensorboard]; None: none."
+    show_progress: bool = True
+    "Draw the Trainer's progress bar."
+    seed: int = 0
+    "Of dropout and whatever else draws random numbers during training."
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "max_tokens", "rows_per_batch", "gradient_accumulation", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}, expected at least 1")
+
+    def arguments(self, folder: Path, learning_rate: float) -> TrainingArguments:
+        """Return what the HF Trainer wants to know."""
+        return TrainingArguments(
+            output_dir=str(folder),
+            max_steps=self.max_steps,
+            per_device_train_batch_size=self.rows_per_batch,
+            gradient_accumulation_steps=self.gradient_accumulation,
+            learning_rate=learning_rate,
+            lr_scheduler_type=self.schedule,
+            warmup_steps=self.warmup_steps,
+            max_grad_norm=self.max_grad_norm,
+            bf16=self.bf16,
+            use_cpu=self.cpu,
+            logging_steps=self.log_every,
+            logging_nan_inf_filter=False,
+            save_strategy="no" if self.save_every is None else "steps",
+            save_steps=self.save_every or 500,
+            save_total_limit=self.keep_checkpoints,
+            report_to=self.report_to or "none",
+            disable_tqdm=not self.show_progress,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            seed=self.seed,
+        )
+
+
+class UnifiedTrainer(Trainer):
+    """Trains a causal LM on packed rows of task examples (or of plain text)."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module,
+        rows: PackedRows,
+        collator: Collator,
+        vocabulary: Vocabulary | None,
+        config: TrainingConfig,
+        optimizer: OptimizerConfig,
+        folder: str | Path,
+    ):
+        """`vocabulary` tells audio from text ids; None: all is text."""
+        self.rows, self.optimizer_config, self.folder = rows, optimizer, Path(folder)
+        self._first_audio_id = vocabulary[SEMANTIC].start if vocabulary is not None else None
+        self._names = ("other", *collator.tags)
+        self._sums = torch.zeros(2, len(self._names), len(MODALITIES), dtype=torch.float64)
+        self._tokens, self._clock = 0, time.monotonic()
+        if config.gradient_checkpointing:
+            cast(PreTrainedModel, model).gradient_checkpointing_enable()
+        arguments = config.arguments(self.folder, optimizer.learning_rate)
+        super().__init__(model=model, args=arguments, train_dataset=rows, data_collator=collator)  # pyright: ignore[reportArgumentType]
+        self.loss_is_scaled_for_ga = True
+
+    def run(self) -> list[dict[str, float]]:
+        """Train, from the last complete checkpoint if there is one, and return the log.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        with caches_off(cast(nn.Module, self.model)):
+            self.train(resume_from_checkpoint=last_checkpoint(self.folder))
+        return self.state.log_history
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build the optimizer of the config (the Trainer's own arguments know one rate for all)."""
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(self.model if model is None else model, self.optimizer_config)  # pyright: ignore[reportArgumentType]
+        return self.optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Return the summed cross-entropy of the targets over the number of targets in the whole step."""
+        outputs = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"])
+        losses, targets, where = target_losses(outputs.logits, inputs["labels"])
+        count = num_items_in_batch if num_items_in_batch is not None else max(len(targets), 1)
+        loss = losses.sum() / count
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}; "
+                "lower the learning rate, or lengthen the warm-up, and start again from the last checkpoint"
+            )
+        self._count(losses.detach(), targets, where, inputs)
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            # Gradients are averaged over processes, but `count` is already that of all of them.
+            loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def _count(self, losses: Tensor, targets: Tensor, where: Tensor, inputs: dict[str, Any]) -> None:
+        audio = torch.zeros_like(targets) if self._first_audio_id is None else (targets >= self._first_audio_id).long()
+        task = inputs["task_ids"][:, 1:][where] if "task_ids" in inputs else torch.zeros_like(targets)
+        bucket = task * len(MODALITIES) + audio
+        num_buckets = self._sums[0].numel()
+        sums = torch.bincount(bucket, losses.double(), num_buckets), torch.bincount(bucket, minlength=num_buckets)
+        self._sums += torch.stack([part.cpu().double() for part in sums]).view_as(self._sums)
+        self._tokens += inputs["input_ids"].numel()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add our gauges to every line of the training log."""
+        if "loss" in logs:
+            logs |= self._gauges()
+        super().log(logs, start_time)
+
+    def _gauges(self) -> dict[str, float]:
+        now, processes = time.monotonic(), self.accelerator.num_processes
+        sums, counts = self.accelerator.reduce(self._sums.to(self.args.device), "sum").cpu()  # pyright: ignore[reportAttributeAccessIssue]
+        gauges = {
+            "tokens_per_second": round(self._tokens * processes / max(now - self._clock, 1e-9), 1),
+            "non_pad_share": round(self.rows.report.non_pad_share, 4),
+            "examples_too_long": float(self.rows.report.too_long),
+        }
+        for m, modality in enumerate(MODALITIES):
+            if counts[:, m].sum() > 0:
+                gauges[f"loss_{modality}"] = float(sums[:, m].sum() / counts[:, m].sum())
+            for t, name in enumerate(self._names):
+                if counts[t, m] > 0 and name != "other":
+                    gauges[f"loss_{modality}/{name.replace(' ', '-')}"] = float(sums[t, m] / counts[t, m])
+        self._sums.zero_()
+        self._tokens, self._clock = 0, now
+        return gauges
+
+
+def target_losses(
+    logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]
+) -> tuple[Float[Tensor, " M"], Int[Tensor, " M"], Tensor]:
+    """Return cross-entropy and id of every target, and the mask [B, T-1] of the positions that predict them.
+
+    Logits at t predict the label at t + 1. Only the rows that predict a target are cast to float32.
+    """
+    shifted = labels[:, 1:]
+    where = shifted != IGNORED
+    targets = shifted[where]
+    losses = nn.functional.cross_entropy(logits[:, :-1][where].float(), targets, reduction="none")
+    return losses, targets, where
+
+
+@contextlib.contextmanager
+def caches_off(model: nn.Module) -> Iterator[None]:
+    """Set `use_cache` to False in every config inside a model, and put it back at the end.
+
+    With a cache transformers does not see that rows are packed and lets attention cross examples; the Trainer
+    itself changes only the outermost config, and would leave it so in the saved model.
+    """
+    configs = [getattr(module, "config", None) for module in model.modules()]
+    before = [(config, config.use_cache) for config in configs if config is not None and hasattr(config, "use_cache")]
+    try:
+        for config, _ in before:
+            config.use_cache = False
+        yield
+    finally:
+        for config, value in before:
+            config.use_cache = value
+
+
+def last_checkpoint(folder: str | Path) -> str | None:
+    """Return the newest complete checkpoint in `folder`; remove the ones that a kill left half-written.
+
+    The Trainer writes trainer_state.json last, so a checkpoint is complete if that file can be read.
+    """
+    found = sorted(Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    complete: list[Path] = []
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            complete.append(path)
+        except (OSError, json.JSONDecodeError):
+            _remove(path)
+    return str(complete[-1]) if complete else None
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} is incomplete and cannot be removed: {error.strerror}; remove it") from error
+
+
+def curve(history: Sequence[dict[str, float]], name: str) -> list[tuple[int, float]]:
+    """Return [(step, value), ...] of one logged quantity."""
+    return [(int(line["step"]), line[name]) for line in history if name in line]
