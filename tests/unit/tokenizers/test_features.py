@@ -1,5 +1,7 @@
 """Features: one frame per hop for every family and length, unmoved by chunks, reload and what else is encoded."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -141,3 +143,19 @@ def test_bad_input_is_one_clear_line(tmp_path):
         LogMelFeatures(LogMelFeaturesConfig(frame_rate=17.0))
     with pytest.raises(CheckpointError, match=r"features\.json"):
         load_features(tmp_path)
+
+
+WHISPER = os.environ.get("SPEECHLLM_WHISPER_BASE", "")
+
+
+@pytest.mark.assets
+@pytest.mark.skipif(not WHISPER, reason="SPEECHLLM_WHISPER_BASE is not set")
+def test_whisper_base_from_its_folder(tmp_path):
+    features = TransformersFeatures.from_source(TransformersFeaturesConfig(source=WHISPER, frame_rate=12.5))
+    frames = features(noise(1.3))
+    assert frames.shape == (17, 512)
+    assert torch.isfinite(frames).all()
+    features.save_pretrained(tmp_path)
+    assert torch.equal(load_features(tmp_path)(noise(1.3)), frames)
+    # The decoder stays behind: 20.6 million weights of the encoder in float32.
+    assert (tmp_path / "model.safetensors").stat().st_size < 90e6
