@@ -145,16 +145,40 @@ def _read_file(source: str | Path | bytes) -> Audio:
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise AudioError(f"no audio file at {source}")
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
-            promised, rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"{_name(source)} is not an audio file that can be read: {error}") from error
+        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as content:
+            if content.seek(0, io.SEEK_END) == 0:
+                raise AudioError(f"{_name(source)} is empty: it holds no bytes")
+            missing = _missing_wav_bytes(content)
+            content.seek(0)
+            with soundfile.SoundFile(content) as file:
+                promised, rate = file.frames, file.samplerate
+                samples = file.read(dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.error_string
+        raise AudioError(f"{_name(source)} is not an audio file that can be read: {reason}") from error
+    if missing > 0:
+        raise AudioError(f"{_name(source)} is cut short: {missing} bytes that its header promises are not there")
     if 0 < promised < 2**60 and len(samples) < promised:
         raise AudioError(
             f"{_name(source)} is cut short: its header promises {promised} samples, {len(samples)} are there"
         )
     return Audio(_mono(samples, channels_first=False), rate)
+
+
+def _missing_wav_bytes(file: io.BufferedIOBase) -> int:
+    """Return how many bytes of a WAV file's data chunk are not there; libsndfile quietly reads what is left."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    header = file.read(12)
+    if header[:4] != b"RIFF" or header[8:] != b"WAVE":
+        return 0
+    while len(header := file.read(8)) == 8:
+        length = int.from_bytes(header[4:], "little")
+        if header[:4] == b"data":
+            # Programs that write to a pipe cannot know the length and put the largest number, or 0, there.
+            return 0 if length >= 2**31 - 1 else file.tell() + length - size
+        file.seek(length + length % 2, io.SEEK_CUR)
+    return 0
 
 
 def _mono(samples: np.ndarray, channels_first: bool) -> np.ndarray:

@@ -4,10 +4,11 @@ Record(id="greeting-17", split="train", language="en", text="good morning", audi
        speaker="slt", translation=Translation("fr", "bonjour", audio=other_bytes, speaker="siw"))
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 from speechllm.errors import DataError
 from speechllm.tasks import language_code
@@ -45,11 +46,34 @@ class Record:
     def __post_init__(self) -> None:
         if not self.id:
             raise DataError("a record has an empty id; give each record a name of its own")
+        if not re.fullmatch(r"\w[\w-]*", self.split):
+            raise DataError(f"record {self.id!r} has split {self.split!r}; expected a word such as train or test")
         language_code(self.language)
         if self.translation is not None:
             language_code(self.translation.language)
         if not self.text and self.audio is None:
-            raise DataError(f"record {self.id!r} has neither text nor audio")
+            raise DataError(f"record {self.id!r} has neither text nor audio; give one of them or leave the record out")
+
+    def reversed(self) -> Self:
+        """Return the record with its two sides exchanged, under the same id: the other direction of translation.
+
+        Raises:
+            DataError: there is no parallel side.
+        """
+        other = self.translation
+        if other is None:
+            raise DataError(f"record {self.id!r} has no translation, so it cannot be turned round")
+        here = Translation(self.language, self.text, self.audio, self.speaker, self.label_source)
+        return type(self)(
+            id=self.id,
+            split=self.split,
+            language=other.language,
+            text=other.text,
+            audio=other.audio,
+            speaker=other.speaker,
+            label_source=other.label_source,
+            translation=here,
+        )
 
 
 Corpus: TypeAlias = Callable[..., Iterator[Record]]

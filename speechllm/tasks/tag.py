@@ -11,12 +11,17 @@ names, and each later part can look at the earlier ones. (AudioPaLM, arXiv:2306.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
+
+import numpy as np
 
 from speechllm.errors import RegistryError, TaskError
 from speechllm.segments import CodeSegment, Example, Modality, Segment, TextSegment
 from speechllm.tasks.languages import language_code, language_name
 from speechllm.tasks.task import FIELD_MODALITY, TASKS, Field, Task
+
+FieldValue: TypeAlias = Segment | str | Sequence[int] | np.ndarray
+"What a field may hold: a segment, a text, or codes [T]."
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,11 @@ class TaskTag:
         assert self.target_language is not None, "checked on construction"
         return self.target_language
 
-    def prompt(self, source: Segment | str | Sequence[int]) -> tuple[Segment, ...]:
+    def prompt(self, source: FieldValue) -> tuple[Segment, ...]:
         """Return what the model reads: the tag, then the input."""
         return (TextSegment(str(self)), _segment(source, self.source, self))
 
-    def example(self, fields: Mapping[Field, Segment | str | Sequence[int]]) -> Example:
+    def example(self, fields: Mapping[Field, FieldValue]) -> Example:
         """Return prompt and targets from the fields of a record; fields that play no part are ignored.
 
         Raises:
@@ -128,19 +133,17 @@ def _task(name: str) -> Task:
         raise TaskError(str(error)) from error
 
 
-def _content(value: Segment | str | Sequence[int]) -> str | Sequence[int]:
+def _content(value: FieldValue) -> str | Sequence[int] | np.ndarray:
     if isinstance(value, TextSegment):
         return value.text
     return value.codes.tolist() if isinstance(value, CodeSegment) else value
 
 
-def _segment(value: Segment | str | Sequence[int], field: Field, tag: TaskTag) -> Segment:
+def _segment(value: FieldValue, field: Field, tag: TaskTag) -> Segment:
     expected = FIELD_MODALITY[field]
     if isinstance(value, str):
         value = TextSegment(value)
     elif not isinstance(value, TextSegment | CodeSegment):
-        import numpy as np
-
         value = CodeSegment(np.asarray(value))
     if value.modality != expected:
         raise TaskError(f"{tag}: field {field!r} is {value.modality}, expected {expected}")
