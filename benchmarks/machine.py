@@ -67,7 +67,7 @@ def measure_machine(*, num_threads: int = 1, quick: bool = False) -> Machine:
         matmul = {dtype: matmul_gflops(size, dtype, rounds) for dtype in MATMUL_DTYPES}
         bandwidth = copy_bandwidth(16 if quick else 256, rounds)
     return Machine(
-        processor=_processor(),
+        processor=processor_name(),
         num_cores=os.cpu_count() or 1,
         num_threads=num_threads,
         memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
@@ -120,7 +120,8 @@ def copy_bandwidth(mebibytes: int, rounds: int) -> Spread:
     return Spread.of(measured)
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return what the processor calls itself."""
     path = Path("/proc/cpuinfo")
     names = [
         line.partition(":")[2].strip()
