@@ -108,6 +108,7 @@ def load_checkpoint(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     revision: str | None = None,
+    model: PreTrainedModel | None = None,
 ) -> Checkpoint:
     """Load a checkpoint from a folder or a Hub repository, offline if it is there already.
 
@@ -116,6 +117,7 @@ def load_checkpoint(
         device: where the model and the acoustic parts go.
         dtype: of the LM's weights; None keeps what was saved.
         revision: branch, tag or commit on the Hub.
+        model: the LM, when it has been loaded from there already; then only the rest is.
 
     Raises:
         CheckpointError: nothing there, incomplete, weights that are not safetensors, or parts of different systems.
@@ -124,10 +126,7 @@ def load_checkpoint(
     manifest = read_manifest(folder)
     _check_safe(folder)
     processor = UnifiedProcessor.from_pretrained(folder)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"the LM in {folder} cannot be loaded: {_first_line(error)}") from error
+    model = model if model is not None else _load_lm(folder, dtype)
     check_same_size(model, processor, f"the LM in {folder}", f"its {MANIFEST_FILE}")
     codec, acoustic = _load_acoustic(folder, manifest, device)
     nn.Module.to(model, device)
@@ -145,6 +144,26 @@ def push_checkpoint(folder: str | Path, repo_id: str, *, private: bool = True, t
         repo_id=repo_id, folder_path=folder, allow_patterns=SAFE_FILES, commit_message="Upload checkpoint"
     )
     return str(commit.commit_url)
+
+
+def describe_checkpoint(source: str | Path) -> dict[str, str]:
+    """Return what a checkpoint holds, as lines for a person; no weights are loaded."""
+    folder = _local_folder(source, None)
+    manifest = read_manifest(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    blocks = ", ".join(f"{name} {size:,}" for name, size in manifest["vocabulary"]["blocks"])
+    size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    lines = {
+        "folder": str(folder),
+        "language model": f"{', '.join(config.get('architectures') or ['?'])}, vocabulary {config['vocab_size']:,}",
+        "vocabulary": f"{blocks} (hash {manifest['vocabulary']['hash']})",
+        "weights": f"{size / 1e6:,.1f} MB",
+    }
+    for name in PART_FOLDERS:
+        fingerprint = manifest.get(name)
+        here = (folder / name).is_dir()
+        lines[name] = (f"yes ({fingerprint[:12]})" if fingerprint else "yes") if here else "none"
+    return lines
 
 
 def check_same_size(model: PreTrainedModel, processor: UnifiedProcessor, ours: str, theirs: str) -> None:
@@ -258,6 +277,13 @@ def _check_safe(folder: Path) -> None:
                 raise CheckpointError(f"{index} names {shard!r}, which leads out of the checkpoint folder")
 
 
+def _load_lm(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", use_safetensors=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"the LM in {folder} cannot be loaded: {_first_line(error)}") from error
+
+
 def _load_acoustic(
     folder: Path, manifest: Mapping[str, Any], device: str | torch.device
 ) -> tuple[Part | None, Part | None]:
@@ -279,6 +305,14 @@ def _load_acoustic(
         from speechllm.models.soundstorm import SoundStorm
 
         acoustic = SoundStorm.from_pretrained(folder / ACOUSTIC_FOLDER).to(device).eval()
+        known = {"semantic": manifest.get("semantic_tokenizer"), "codec": codec.fingerprint if codec else None}
+        for name, ours in known.items():
+            trained_with = getattr(acoustic.config, f"{name}_fingerprint")
+            if trained_with and ours and trained_with != ours:
+                raise CheckpointError(
+                    f"{folder / ACOUSTIC_FOLDER} was trained with {name} {trained_with}, the checkpoint has {ours}; "
+                    "use the parts that were made together"
+                )
     return codec, acoustic
 
 

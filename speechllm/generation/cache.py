@@ -61,7 +61,8 @@ class PreallocatedLayer(CacheLayerMixin):
             return
         kept = []
         for buffer in self._buffers:
-            fresh = _room(buffer[: len(rows)], buffer.shape[-2]) if len(rows) > len(buffer) else buffer[: len(rows)]
+            # index_select copies before the rows are written over.
+            fresh = buffer[: len(rows)] if len(rows) <= len(buffer) else _room(buffer, buffer.shape[-2], len(rows))
             fresh[:, :, : self.length] = buffer[:, :, : self.length].index_select(0, rows)
             kept.append(fresh)
         self._buffers = (kept[0], kept[1])
@@ -124,6 +125,6 @@ def select_rows(cache: Cache, rows: Int[Tensor, " N"]) -> None:
         cache.reorder_cache(cast(torch.LongTensor, rows))
 
 
-def _room(like: Tensor, capacity: int) -> Tensor:
+def _room(like: Tensor, capacity: int, num_rows: int | None = None) -> Tensor:
     B, H, _, D = like.shape
-    return like.new_empty(B, H, capacity, D)
+    return like.new_empty(num_rows or B, H, capacity, D)

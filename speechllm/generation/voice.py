@@ -9,7 +9,7 @@ arXiv:2306.12925, section 3.3.)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from speechllm.tokenizers.codec import Codec
 PROMPT_SECONDS = 3.0
 
 
+@runtime_checkable
 class SemanticEncoder(Protocol):
     """What is needed of a semantic tokenizer here."""
 
@@ -66,7 +67,7 @@ def encode_voice(
     Raises:
         AudioError: the audio is empty or holds less than one semantic code.
     """
-    cropped = audio.cropped(0, seconds)
+    cropped = audio.cropped(0.0, seconds)
     (semantic,) = semantic_tokenizer.encode([cropped])
     with torch.no_grad():
         waveform = torch.from_numpy(cropped.resampled(codec.sample_rate).samples)

@@ -15,8 +15,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from speechllm.audio import Audio
+from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
 from speechllm.processor import UnifiedProcessor
+from speechllm.tokenizers.mel_rvq import MelRVQCodec, MelRVQConfig, fit_mel_rvq
 from speechllm.tokenizers.semantic import SemanticTokenizer
+from speechllm.tokenizers.vocoder import GriffinLimConfig
 from speechllm.vocabulary import Vocabulary
 
 NUM_CODES = 16
@@ -97,9 +100,27 @@ def tiny_speech(seconds: float = 1.0, *, pitch: float = 150.0, sample_rate: int 
     return Audio((weights * harmonics).sum(axis=1).astype(np.float32), sample_rate)
 
 
-def tiny_checkpoint(folder: str | Path, *, tied: bool = False, seed: int = 0) -> Path:
-    """Save a whole tiny checkpoint (LM, text tokenizer, semantic tokenizer) and return its folder."""
+def tiny_acoustic(num_conditions: int = NUM_CODES) -> tuple[MelRVQCodec, SoundStorm]:
+    """Return a codec of two levels at 25 Hz and a random SoundStorm for it; it makes noise, not speech."""
+    from speechllm.nn.conformer import ConformerConfig
+
+    config = MelRVQConfig(num_codebooks=2, codebook_size=8, vocoder=GriffinLimConfig(num_iterations=2))
+    codec = fit_mel_rvq([torch.from_numpy(tiny_speech(4.0).samples)], config, seed=0)
+    torch.manual_seed(0)
+    storm = SoundStorm(
+        SoundStormConfig(
+            num_conditions=num_conditions, num_codebooks=2, codebook_size=8, tied=False,
+            trunk=ConformerConfig(width=16, num_layers=1, num_heads=2), codec_fingerprint=codec.fingerprint,
+        )
+    )  # fmt: skip
+    return codec, storm.eval()
+
+
+def tiny_checkpoint(folder: str | Path, *, tied: bool = False, seed: int = 0, acoustic: bool = False) -> Path:
+    """Save a whole tiny checkpoint (LM, text tokenizer, semantic tokenizer; codec and SoundStorm if asked for)."""
     from speechllm.hub import save_checkpoint
 
     processor = tiny_processor()
-    return save_checkpoint(folder, tiny_model(processor.vocabulary.size, tied=tied, seed=seed), processor)
+    codec, storm = tiny_acoustic() if acoustic else (None, None)
+    model = tiny_model(processor.vocabulary.size, tied=tied, seed=seed)
+    return save_checkpoint(folder, model, processor, codec=codec, acoustic=storm)

@@ -1,0 +1,1 @@
+"""What users call: one system per checkpoint, and the same behind `transformers.pipeline`."""

@@ -1,0 +1,54 @@
+"""Cut long audio at its quietest moments, so that each piece fits the model. Pieces cover everything.
+
+    pieces = split_at_silence(audio, max_seconds=20.0)
+    np.concatenate([piece.samples for piece in pieces])      # the samples of `audio`, none lost, none twice
+
+A piece ends at the quietest moment of the second half of what fits; ties go to the latest, so that pieces are long.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from speechllm.audio import Audio, seconds_to_samples
+from speechllm.errors import AudioError
+
+WINDOW_SECONDS = 0.2
+"Loudness is the mean square over this long: shorter than a pause, longer than a stop consonant's gap."
+STEP_SECONDS = 0.01
+"Cuts fall on this grid."
+
+
+def split_at_silence(audio: Audio, max_seconds: float) -> list[Audio]:
+    """Return consecutive pieces of at most `max_seconds`; a single one if all of it fits.
+
+    Raises:
+        AudioError: `max_seconds` is too short to look for a pause in.
+    """
+    if max_seconds < 4 * WINDOW_SECONDS:
+        raise AudioError(
+            f"pieces of {max_seconds} s are too short to cut at a pause; use {4 * WINDOW_SECONDS} s or more"
+        )
+    longest = seconds_to_samples(max_seconds, audio.sample_rate)
+    step = max(seconds_to_samples(STEP_SECONDS, audio.sample_rate), 1)
+    pieces, start = [], 0
+    while audio.num_samples - start > longest:
+        half = start + longest // 2
+        loudness = _loudness(audio, half, start + longest, step)
+        # The last of the quietest: np.argmin gives the first, so look from the end.
+        quietest = len(loudness) - 1 - int(np.argmin(loudness[::-1]))
+        stop = half + quietest * step
+        pieces.append(Audio(audio.samples[start:stop], audio.sample_rate))
+        start = stop
+    return [*pieces, Audio(audio.samples[start:], audio.sample_rate)]
+
+
+def _loudness(audio: Audio, start: int, stop: int, step: int) -> Float[np.ndarray, " N"]:
+    """Return the mean square around start, start + step, ... (up to stop)."""
+    window = seconds_to_samples(WINDOW_SECONDS, audio.sample_rate)
+    first, last = max(start - window // 2, 0), min(stop + window // 2, audio.num_samples)
+    energy = np.concatenate([[0.0], np.cumsum(audio.samples[first:last].astype(np.float64) ** 2)])
+    centres = np.arange(start, stop + 1, step)
+    left = np.clip(centres - window // 2, first, last) - first
+    right = np.clip(centres + window // 2, first, last) - first
+    # Sums of zeros come out of cumulated sums with rounding; a floor makes equal silences equal.
+    return np.round((energy[right] - energy[left]) / np.maximum(right - left, 1), 12)

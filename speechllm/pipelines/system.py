@@ -1,0 +1,239 @@
+"""A loaded checkpoint that does tasks. The CLI, the transformers pipelines and the evaluator all go through it.
+
+    system = SpeechSystem.from_pretrained("runs/quickstart/checkpoint")
+    system.transcribe(["hello.wav"], language="en")[0].text
+    system.translate(["hello.wav"], source="en", target="fr", speech=True)[0].audio
+    system.speak(["bonjour"], language="fr", voice="me.wav", consent=True)[0].audio
+    system.run("[ASR AST English French]", ["hello.wav"])[0].texts    # {"transcript": ..., "translation": ...}
+
+Speech goes: semantic codes from the LM, acoustic codes (SoundStorm, arXiv:2305.09636), waveform, watermark.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+import torch
+
+from speechllm.audio import Audio, AudioSource, load_audio
+from speechllm.errors import CheckpointError, TaskError
+from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.hub import Checkpoint, load_checkpoint
+from speechllm.pipelines.long_audio import split_at_silence
+from speechllm.pipelines.output import TaskOutput, join
+from speechllm.safety import embed_watermark, require_consent
+from speechllm.tasks import TaskTag
+
+MAX_PIECE_SECONDS = 20.0
+"Longer audio is cut at pauses."
+AUDIO_TYPES = (str, Path, bytes, np.ndarray, Mapping, Audio)
+"The forms that one audio input may have (`AudioSource`)."
+Voice: TypeAlias = AudioSource | Sequence[AudioSource] | None
+"One voice for all, a list with one for each input, or none: then a voice is drawn."
+CONTEXT_SHARE = 0.4
+"At most this share of the model's context is given to input audio: the answer needs room too."
+
+
+class SpeechSystem:
+    """Runs tasks on a checkpoint. Inputs are lists; so are outputs, in the same order."""
+
+    def __init__(self, checkpoint: Checkpoint, *, decoding: DecodingConfig | None = None):
+        self.checkpoint = checkpoint
+        self.processor = checkpoint.processor
+        self.decoding = decoding or DecodingConfig()
+        self.decoder = LMDecoder(checkpoint.model, checkpoint.processor)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        decoding: DecodingConfig | None = None,
+    ) -> Self:
+        """Load a checkpoint folder or Hub repository."""
+        return cls(load_checkpoint(source, device=device, dtype=dtype), decoding=decoding)
+
+    @property
+    def can_speak(self) -> bool:
+        """True if the checkpoint holds what turns semantic codes into sound."""
+        return self.checkpoint.codec is not None and self.checkpoint.acoustic is not None
+
+    def transcribe(
+        self, audios: Sequence[AudioSource], *, language: str = "en", decoding: DecodingConfig | None = None
+    ) -> list[TaskOutput]:
+        """Write what is said."""
+        return self.run(TaskTag.of("ASR", language), audios, decoding=decoding)
+
+    def translate(
+        self,
+        inputs: Sequence[AudioSource],
+        *,
+        source: str,
+        target: str,
+        text: bool = False,
+        speech: bool = False,
+        voice: Voice = None,
+        consent: bool = False,
+        decoding: DecodingConfig | None = None,
+    ) -> list[TaskOutput]:
+        """Translate speech or text into text, and with `speech` into (watermarked) speech too.
+
+        Args:
+            inputs: audio, or texts with `text`.
+            source: language of the inputs.
+            target: language to translate into.
+            text: the inputs are texts.
+            speech: also speak the translation: one chain ASR AST S2ST for speech, MT and then TTS for text.
+            voice: see `run`.
+            consent: see `run`.
+            decoding: see `run`.
+        """
+        if speech:
+            self._acoustic()
+        tag = TaskTag.of("MT" if text else "ASR AST S2ST" if speech else "AST", source, target)
+        outputs = self.run(tag, inputs, voice=voice, consent=consent, decoding=decoding)
+        if not (speech and text):
+            return outputs
+        texts = [output.text for output in outputs]
+        spoken = self.speak(texts, language=target, voice=voice, consent=consent, decoding=decoding)
+        return [
+            dataclasses.replace(out, audio=said.audio, is_watermarked=said.is_watermarked)
+            for out, said in zip(outputs, spoken, strict=True)
+        ]
+
+    def speak(
+        self,
+        texts: Sequence[str],
+        *,
+        language: str = "en",
+        voice: Voice = None,
+        consent: bool = False,
+        watermark: bool = True,
+        seed: int | None = None,
+        decoding: DecodingConfig | None = None,
+    ) -> list[TaskOutput]:
+        """Say texts. See `run` for voice, consent, watermark and seed."""
+        self._acoustic()
+        return self.run(
+            TaskTag.of("TTS", language), texts, voice=voice, consent=consent, watermark=watermark, seed=seed,
+            decoding=decoding,
+        )  # fmt: skip
+
+    def run(
+        self,
+        tag: TaskTag | str,
+        inputs: Sequence[AudioSource],
+        *,
+        voice: Voice = None,
+        consent: bool = False,
+        watermark: bool = True,
+        seed: int | None = None,
+        decoding: DecodingConfig | None = None,
+    ) -> list[TaskOutput]:
+        """Do one task on a list of inputs.
+
+        Args:
+            tag: the task, for example "[ASR AST English French]".
+            inputs: texts for MT and TTS; else audio in any form, of any length (it is cut at pauses).
+            voice: some seconds of a voice to speak with, or a list with one voice for each input.
+            consent: the statement that the speakers of `voice` agreed to its use.
+            watermark: mark generated speech.
+            seed: for sampling, of ids and of acoustic codes; in place of the one in `decoding`.
+            decoding: in place of the system's own.
+
+        Raises:
+            TaskError: an input is empty or of the wrong kind.
+            ConsentError: a voice without consent.
+            CheckpointError: the checkpoint has no part for what is asked.
+        """
+        tag = TaskTag.parse(tag) if isinstance(tag, str) else tag
+        if voice is not None:
+            require_consent(consent, str(voice) if isinstance(voice, str | Path) else "the voice prompt")
+        decoding = decoding or self.decoding
+        if seed is not None:
+            decoding = dataclasses.replace(decoding, seed=seed)
+        prompts, owners = self._prompts(tag, inputs)
+        decoded = self.decoder.decode(prompts, [tag.output_modalities] * len(prompts), decoding)
+        pieces = [[d for d, owner in zip(decoded, owners, strict=True) if owner == i] for i in range(len(inputs))]
+        outputs = [join(tag, found) for found in pieces]
+        if "audio" not in tag.output_modalities or not self.can_speak:
+            return outputs
+        return self._with_speech(outputs, voice, watermark, decoding.seed)
+
+    def _prompts(self, tag: TaskTag, inputs: Sequence[AudioSource]) -> tuple[list[np.ndarray], list[int]]:
+        """Return prompt ids and for each the number of the input it belongs to."""
+        _check_list(inputs)
+        if tag.source == "transcript":
+            for number, text in enumerate(inputs):
+                if not isinstance(text, str) or not text.strip():
+                    raise TaskError(f"{tag}: input {number} is {text!r}, expected a text")
+            return self.processor(tag, inputs), list(range(len(inputs)))
+        longest = self._longest_piece()
+        pieces = [split_at_silence(load_audio(audio), longest) for audio in inputs]
+        owners = [number for number, found in enumerate(pieces) for _ in found]
+        return self.processor(tag, [piece for found in pieces for piece in found]), owners
+
+    def _longest_piece(self) -> float:
+        limit = self.decoder.max_positions
+        if limit is None:
+            return MAX_PIECE_SECONDS
+        return min(MAX_PIECE_SECONDS, CONTEXT_SHARE * limit / self.decoder.frame_rate)
+
+    def _with_speech(
+        self, outputs: list[TaskOutput], voice: Voice, watermark: bool, seed: int
+    ) -> list[TaskOutput]:  # fmt: skip
+        codes = [output.codes for output in outputs]
+        audios = self.synthesize([np.zeros(0, np.int64) if c is None else c for c in codes], voice=voice, seed=seed)
+        spoken = []
+        for output, audio in zip(outputs, audios, strict=True):
+            if audio.num_samples == 0:
+                spoken.append(output)
+            else:
+                said = embed_watermark(audio) if watermark else audio
+                spoken.append(dataclasses.replace(output, audio=said, is_watermarked=watermark))
+        return spoken
+
+    def synthesize(
+        self, codes: Sequence[np.ndarray], *, voice: Voice = None, seed: int = 0
+    ) -> list[Audio]:  # fmt: skip
+        """Turn semantic codes [T] into speech, without a watermark and without asking for consent.
+
+        A building block for measurements (what does the acoustic side lose?); `run` is the way to speak.
+        """
+        from speechllm.generation.cascade import synthesize
+
+        acoustic, codec = self._acoustic()
+        voices = self._voice_prompts(voice, len(codes))
+        return synthesize(list(codes), acoustic, codec, voice=voices, seed=seed)
+
+    def _voice_prompts(self, voice: Voice, count: int) -> Any:
+        from speechllm.generation.voice import encode_voice
+
+        if voice is None:
+            return None
+        acoustic, codec = self._acoustic()
+        tokenizer = self.processor.semantic_tokenizer
+        if tokenizer is None:
+            raise CheckpointError("this checkpoint has no semantic_tokenizer/, so it cannot read a voice prompt")
+        if isinstance(voice, AUDIO_TYPES):
+            return encode_voice(load_audio(voice), tokenizer, codec, acoustic)
+        if len(voice) != count:
+            raise TaskError(f"{len(voice)} voices came with {count} inputs; give one voice, or one for each")
+        return [encode_voice(load_audio(one), tokenizer, codec, acoustic) for one in voice]
+
+    def _acoustic(self) -> tuple[Any, Any]:
+        if not self.can_speak:
+            raise CheckpointError(
+                "this checkpoint cannot make sound: it lacks codec/ and acoustic/; "
+                "save it with save_checkpoint(..., codec=, acoustic=)"
+            )
+        return self.checkpoint.acoustic, self.checkpoint.codec
+
+
+def _check_list(inputs: Sequence[AudioSource]) -> None:
+    if isinstance(inputs, AUDIO_TYPES):
+        raise TaskError(f"inputs are one {type(inputs).__name__}, expected a list of them")
