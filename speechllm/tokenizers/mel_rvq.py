@@ -1,11 +1,11 @@
 """A codec that learns in seconds: residual k-means over patches of log-mel frames, Griffin-Lim back.
 
     codec = fit_mel_rvq(waveforms, MelRVQConfig(), seed=0)      # an hour of speech: under a minute on two cores
-    codes = codec.encode(waveforms)                             # [B, S] -> [B, 8, T], 25 frames a second
-    codec.decode(codes)                                         # [B, 8, T] -> [B, T * 640]
+    codes = codec.encode(waveforms)                             # [B, S] -> [B, 6, T], 25 frames a second
+    codec.decode(codes)                                         # [B, 6, T] -> [B, T * 640]
 
-    100 mel frames/s --4 by 4--> patches of 4 x 80 numbers, 25/s --level 0--> nearest of 1024 vectors
-                                                    what is left --level 1--> nearest of 1024 vectors, ...
+    100 mel frames/s --4 by 4--> patches of 4 x 80 numbers, 25/s --level 0--> nearest of 512 vectors
+                                                    what is left --level 1--> nearest of 512 vectors, ...
 
 Residual vector quantisation as in SoundStream (arXiv:2107.03312, section III-C), its encoder and
 decoder replaced by the mel front end and Griffin-Lim: speech stays intelligible, not studio quality.
@@ -39,13 +39,13 @@ KIND = "mel-rvq"
 class MelRVQConfig:
     """Sizes of the codec."""
 
-    mel: LogMelConfig = field(default_factory=LogMelConfig)
-    "The spectrogram that is quantised."
+    mel: LogMelConfig = field(default_factory=lambda: LogMelConfig(floor=1e-2))
+    "The spectrogram that is quantised. Its floor, 70 dB below loud speech, keeps codes from describing silence."
     frames_per_patch: int = 4
     "Mel frames in one codec frame: 4 of 100 a second give 25 codec frames a second."
-    num_codebooks: int = 8
+    num_codebooks: int = 6
     "Levels K."
-    codebook_size: int = 1024
+    codebook_size: int = 512
     "Codes N of one level."
     vocoder: GriffinLimConfig = field(default_factory=GriffinLimConfig)
     "How mel frames become a waveform."

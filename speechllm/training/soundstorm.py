@@ -37,8 +37,8 @@ class SoundStormTrainConfig:
 
     max_frames: int = 3_000
     "Codec frames in a batch, padding included."
-    prompt_seconds: float = 3.0
-    "Length of a prompt from another utterance of the speaker."
+    prompt_seconds: tuple[float, float] = (3.0, 3.0)
+    "Shortest and longest prompt from another utterance of the speaker; each batch draws its length."
     prompt_share: float = 0.9
     "Share of rows with such a prompt; the others draw a prefix of their own as the paper does. 0: the paper's form."
     first_level_share: float | None = None
@@ -155,17 +155,17 @@ class SoundStormStage:
         self.codes, self.num_codebooks, self.mask_id = model.codes, model.config.num_codebooks, model.mask_id
         self.repeat = model.config.frames_per_condition
         self.utterances = [_fitted(utterance, self.repeat) for utterance in utterances]
-        self.prompt_codes = max(1, round(config.prompt_seconds * frame_rate / self.repeat))
+        self.code_rate = frame_rate / self.repeat
         self.peers = _same_speaker([utterance.speaker for utterance in utterances])
-        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+        self._epoch: tuple[int, list[tuple[int, list[int]]]] = (-1, [])
         self.batches_per_epoch = len(self._batches(0))
 
     def batch(self, step: int) -> SoundStormBatch:
         """Return batch `step`."""
         epoch, place = divmod(step, self.batches_per_epoch)
-        rows = self._batches(epoch)[place]
+        prompt_codes, rows = self._batches(epoch)[place]
         rng = np.random.default_rng((self.seed, 1, step))
-        pieces = [self._row(i, rng) for i in rows]
+        pieces = [self._row(i, prompt_codes, rng) for i in rows]
         lengths = torch.tensor([codes.shape[1] for _, codes, _ in pieces])
         T = int(lengths.max())
         condition = torch.zeros(len(rows), T, dtype=torch.long)
@@ -200,7 +200,7 @@ class SoundStormStage:
         error = (output.vectors - whole)[masked.loss_mask].square().mean()
         return cross_entropy + self.config.vector_loss * error, {**numbers, "vector_error": error.item()}
 
-    def _row(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+    def _row(self, index: int, prompt_codes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         """Return condition [T], codes [K, T] and prompt frames (-1: to be drawn) of one row."""
         semantic, acoustic = self.utterances[index]
         others = self.peers[index]
@@ -211,29 +211,30 @@ class SoundStormStage:
             other = others[(others.index(other) + 1) % len(others)]
         voice, sound = self.utterances[other]
         # Tiled when shorter, like the prompts in use.
-        copies = -(-self.prompt_codes // len(voice))
-        voice, sound = np.tile(voice, copies)[: self.prompt_codes], np.tile(sound, copies)
-        prompt = self.prompt_codes * self.repeat
+        copies = -(-prompt_codes // len(voice))
+        voice, sound = np.tile(voice, copies)[:prompt_codes], np.tile(sound, copies)
+        prompt = prompt_codes * self.repeat
         condition = np.repeat(np.concatenate((voice, semantic)), self.repeat)
         return condition, np.concatenate((sound[:, :prompt], acoustic), axis=1), prompt
 
-    def _batches(self, epoch: int) -> list[list[int]]:
-        """Return the batches of an epoch: utterances of like length together, in random order."""
+    def _batches(self, epoch: int) -> list[tuple[int, list[int]]]:
+        """Return the batches of an epoch, (length of the prompts, utterances of like length), in random order."""
         if self._epoch[0] != epoch:
             rng = np.random.default_rng((self.seed, 0, epoch))
-            prompt = self.prompt_codes * self.repeat if self.config.prompt_share > 0 else 0
-            sizes = np.array([codes.shape[1] + prompt for _, codes in self.utterances])
-            batches: list[list[int]] = [[]]
-            longest = 0
+            sizes = np.array([codes.shape[1] for _, codes in self.utterances])
+            batches: list[tuple[int, list[int]]] = []
             # Noise on the lengths, so that an utterance meets different neighbours in each epoch.
             for i in np.argsort(sizes * rng.uniform(0.9, 1.1, len(sizes))).tolist():
-                longest = max(longest, int(sizes[i]))
-                if batches[-1] and longest * (len(batches[-1]) + 1) > self.config.max_frames:
-                    batches.append([])
-                    longest = int(sizes[i])
-                batches[-1].append(i)
+                if not batches or not self._has_room(*batches[-1], sizes, i):
+                    seconds = rng.uniform(*self.config.prompt_seconds)
+                    batches.append((max(1, round(seconds * self.code_rate)), []))
+                batches[-1][1].append(i)
             self._epoch = (epoch, [batches[i] for i in rng.permutation(len(batches))])
         return self._epoch[1]
+
+    def _has_room(self, prompt_codes: int, rows: list[int], sizes: np.ndarray, more: int) -> bool:
+        prompt = prompt_codes * self.repeat if self.config.prompt_share > 0 else 0
+        return (int(sizes[[*rows, more]].max()) + prompt) * (len(rows) + 1) <= self.config.max_frames
 
 
 def _fitted(utterance: AcousticUtterance, repeat: int) -> tuple[np.ndarray, np.ndarray]:

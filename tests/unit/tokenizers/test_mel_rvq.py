@@ -99,7 +99,7 @@ def test_unusable_input_is_refused(codec):
         codec.encode(torch.zeros(1, 0))
     with pytest.raises(AudioError, match="NaN"):
         codec.encode(torch.tensor([[0.0, float("nan")]]))
-    with pytest.raises(VocabularyError, match="expected 0..15"):
+    with pytest.raises(VocabularyError, match=r"expected 0\.\.15"):
         codec.decode(torch.full((1, 3, 2), 16))
     with pytest.raises(VocabularyError, match="4 levels"):
         codec.decode(torch.zeros(1, 4, 2, dtype=torch.long))

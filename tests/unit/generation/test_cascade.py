@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+
+from speechllm.audio import Audio
+from speechllm.errors import AudioError, CheckpointError, VocabularyError
+from speechllm.generation.cascade import synthesize
+from speechllm.generation.voice import VoicePrompt, encode_voice, prompt_length
+from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
+from speechllm.nn.conformer import ConformerConfig
+from speechllm.tokenizers.fake import FakeSemanticTokenizer
+from speechllm.tokenizers.mel import LogMelConfig
+from speechllm.tokenizers.mel_rvq import MelRVQCodec, MelRVQConfig
+from speechllm.tokenizers.vocoder import GriffinLimConfig
+
+K, N, SEMANTIC = 3, 8, 16
+
+
+@pytest.fixture(scope="module")
+def codec():
+    config = MelRVQConfig(
+        mel=LogMelConfig(num_mels=10), num_codebooks=K, codebook_size=N, vocoder=GriffinLimConfig(num_iterations=2)
+    )
+    return MelRVQCodec(config, torch.randn(K, N, 40, generator=torch.Generator().manual_seed(0)) - 2)
+
+
+@pytest.fixture(scope="module")
+def acoustic(codec):
+    torch.manual_seed(0)
+    config = SoundStormConfig(
+        num_conditions=SEMANTIC,
+        num_codebooks=K,
+        codebook_size=N,
+        codebook_width=40,
+        trunk=ConformerConfig(width=16, num_layers=1, num_heads=2),
+        codec_fingerprint=codec.fingerprint,
+    )
+    model = SoundStorm(config).eval()
+    model.codes.set_codebooks(codec.codebook_vectors())
+    torch.nn.init.normal_(model.codes.shared_head.weight, std=0.2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def voice(codec, acoustic):
+    noise = torch.randn(32_000, generator=torch.Generator().manual_seed(1)) * 0.1
+    tokenizer = FakeSemanticTokenizer(SEMANTIC, frame_rate=12.5)
+    return encode_voice(Audio(noise.numpy(), 16_000), tokenizer, codec, acoustic)
+
+
+def codes(length, seed=0):
+    return np.random.default_rng(seed).integers(SEMANTIC, size=length)
+
+
+def test_each_code_becomes_80_ms_and_the_prompt_is_dropped(codec, acoustic, voice):
+    with_voice = synthesize([codes(5), codes(9)], acoustic, codec, voice=voice, seed=0)
+    without = synthesize([codes(5), codes(9)], acoustic, codec, voice=None, seed=0)
+    for audios in (with_voice, without):
+        assert [audio.duration_seconds for audio in audios] == pytest.approx([0.4, 0.72])
+    assert not np.array_equal(with_voice[0].samples, without[0].samples)
+
+
+def test_an_utterance_does_not_depend_on_its_batch(codec, acoustic, voice):
+    several = [codes(n, seed=n) for n in (12, 3, 7, 12)]
+    together = synthesize(several, acoustic, codec, voice=voice, seed=4)
+    small = synthesize(several, acoustic, codec, voice=voice, seed=4, max_batch_frames=1)
+    for one, other, alone in zip(together, small, several, strict=True):
+        assert np.array_equal(one.samples, other.samples)
+        assert np.array_equal(one.samples, synthesize([alone], acoustic, codec, voice=voice, seed=4)[0].samples)
+
+
+def test_seeds_and_voices_are_heard(codec, acoustic, voice):
+    other = VoicePrompt(voice.semantic_codes, (voice.acoustic_codes + 1) % N)
+    base = synthesize([codes(12)], acoustic, codec, voice=voice, seed=0)[0].samples
+    assert not np.array_equal(base, synthesize([codes(12)], acoustic, codec, voice=voice, seed=1)[0].samples)
+    assert not np.array_equal(base, synthesize([codes(12)], acoustic, codec, voice=[other], seed=0)[0].samples)
+
+
+def test_no_codes_give_an_empty_waveform_in_its_place(codec, acoustic, voice):
+    audios = synthesize([codes(0), codes(2)], acoustic, codec, voice=voice, seed=0)
+    assert [audio.num_samples for audio in audios] == [0, 2 * 1_280]
+    assert synthesize([], acoustic, codec, voice=voice, seed=0) == []
+
+
+def test_what_does_not_belong_together_is_refused(codec, acoustic, voice):
+    with pytest.raises(VocabularyError, match="another tokenizer"):
+        synthesize([np.array([SEMANTIC])], acoustic, codec, voice=voice, seed=0)
+    stranger = MelRVQCodec(codec.config, codec.codebooks + 1)
+    with pytest.raises(CheckpointError, match="was trained with codec"):
+        synthesize([codes(3)], acoustic, stranger, voice=voice, seed=0)
+
+
+def test_a_prompt_has_three_seconds_repeated_or_cut(codec, acoustic):
+    tokenizer = FakeSemanticTokenizer(SEMANTIC, frame_rate=12.5)
+    noise = torch.randn(80_000, generator=torch.Generator().manual_seed(2)).numpy() * 0.1
+    for seconds in (0.4, 1.0, 3.0, 5.0):
+        prompt = encode_voice(Audio(noise[: int(seconds * 16_000)], 16_000), tokenizer, codec, acoustic)
+        assert prompt.semantic_codes.shape == (38,)
+        assert prompt.acoustic_codes.shape == (K, 76)
+    short = encode_voice(Audio(noise[:6_400], 16_000), tokenizer, codec, acoustic)
+    assert np.array_equal(short.semantic_codes[:5], short.semantic_codes[5:10])
+    assert np.array_equal(short.acoustic_codes[:, :10], short.acoustic_codes[:, 10:20])
+
+
+def test_prompts_of_another_rate_and_empty_prompts(codec, acoustic):
+    assert prompt_length(25.0, 2) == 38
+    assert prompt_length(50.0, 2, 2.0) == 50
+    with pytest.raises(AudioError, match="no whole semantic code"):
+        VoicePrompt(np.zeros(0, np.int64), np.zeros((K, 0), np.int64)).tiled(38, 2)
