@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -194,11 +195,14 @@ class TiedCodes(nn.Module):
 
     def known_sum(self, codes: Int[Tensor, "B K T"], below: Int[Tensor, " B"] | None = None) -> Float[Tensor, "B T D"]:
         """Return the sum of the known vectors (of levels below `below[b]`); MASK counts as zero."""
-        total = self.vectors.new_zeros(codes.shape[0], codes.shape[2], self.vectors.shape[2])
-        for k in range(codes.shape[1]):
-            part = nn.functional.embedding(codes[:, k], self.vectors[k])
-            total = total + (part if below is None else part * (below > k)[:, None, None])
-        return total
+        B, K, T = codes.shape
+        rows, width = self.vectors.shape[1:]
+        levels = torch.arange(K, device=codes.device)[None, :, None]
+        if below is not None:
+            codes = codes.masked_fill(levels >= below[:, None, None], rows - 1)
+        # One pass over one long table: MASK's row is zero, so a bag may always hold K codes.
+        bags = rearrange(codes + levels * rows, "b k t -> (b t) k")
+        return nn.functional.embedding_bag(bags, self.vectors.flatten(0, 1), mode="sum").view(B, T, width)
 
     def embed(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B T D"]:
         """Return the projected sum of known vectors plus a learnt row for each masked level."""
@@ -210,9 +214,12 @@ class TiedCodes(nn.Module):
     ) -> SoundStormOutput:
         """Return logits = -scale * squared distance (up to a constant of the frame), and the predicted vectors."""
         vectors = (self.shared_head(hidden) + torch.bmm(hidden, self.level_heads[level].to(hidden.dtype))).float()
-        codebook = self.vectors[level][:, :-1]
+        logits = vectors.new_zeros(*vectors.shape[:2], self.vectors.shape[1] - 1)
         # Differences of squares lose their digits in bfloat16: distances stay in float32 under autocast.
         with torch.autocast(hidden.device.type, enabled=False):
             rest = vectors - self.known_sum(codes, below=level)
-            distance = codebook.square().sum(2)[:, None] - 2 * torch.bmm(rest, codebook.transpose(1, 2))
-            return SoundStormOutput(-distance * self.log_scale[level].exp()[:, None, None], vectors)
+            for q in level.unique().tolist():
+                rows, codebook = level == q, self.vectors[q, :-1]
+                distance = codebook.square().sum(1) - 2 * rest[rows] @ codebook.T
+                logits[rows] = -distance * self.log_scale[q].exp()
+        return SoundStormOutput(logits, vectors)

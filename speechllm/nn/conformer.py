@@ -19,6 +19,10 @@ from torch import Tensor, nn
 from speechllm.errors import ConfigError
 from speechllm.nn.rotary import apply_rotary, rotary_angles
 
+SHORT = 512
+"""Up to this many frames a CPU writes attention out: forward and backward took 14 ms against 34 ms of torch's own
+kernel (B 20, H 4, T 120, bfloat16, one thread)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConformerConfig:
@@ -107,7 +111,11 @@ class SelfAttention(nn.Module):
         """Return what each frame gathers."""
         q, k, v = rearrange(self.qkv(self.norm(x)), "b t (three h d) -> three b h t d", three=3, h=self.num_heads)
         q, k = (apply_rotary(part, *rotary) for part in (q, k))
-        gathered = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        if x.device.type == "cpu" and x.shape[1] <= SHORT:
+            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+            gathered = scores.masked_fill(~mask[:, None, None, :], -torch.inf).softmax(-1).to(v.dtype) @ v
+        else:
+            gathered = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         return self.out(rearrange(gathered, "b h t d -> b t (h d)"))
 
 

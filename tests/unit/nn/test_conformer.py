@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from speechllm.errors import ConfigError
+from speechllm.nn import conformer
 from speechllm.nn.conformer import Conformer, ConformerConfig, length_mask
 from speechllm.nn.rotary import apply_rotary, rotary_angles
 
@@ -52,3 +53,11 @@ def test_rotary_scores_depend_on_distance_alone():
     torch.testing.assert_close(scores[3, 1], scores[15, 13], atol=1e-5, rtol=0)
     torch.testing.assert_close(turned_q.norm(dim=-1), q.norm(dim=-1).expand(1, 1, 20), atol=1e-5, rtol=0)
     assert abs(float(scores[3, 1] - scores[3, 7])) > 1e-3
+
+
+def test_attention_written_out_is_the_kernel_of_torch(trunk, monkeypatch):
+    x, mask = torch.randn(2, 11, 16), length_mask(torch.tensor([11, 6]), 11)
+    written_out = trunk(x, mask)
+    monkeypatch.setattr(conformer, "SHORT", 0)
+    torch.testing.assert_close(trunk(x, mask)[0], written_out[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(trunk(x, mask)[1, :6], written_out[1, :6], atol=1e-5, rtol=0)
