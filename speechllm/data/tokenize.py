@@ -135,11 +135,18 @@ def tokenize_corpus(
     out_folder: str | Path,
     *,
     batch_size: int = 16,
+    records_per_shard: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> TokenReport:
     """Write the codes of a prepared corpus as shards, or go on where a killed run stopped.
 
-    One token shard per 256 records; `progress` is called with the number of records done so far.
+    Args:
+        corpus_folder: written by `prepare_corpus`.
+        tokenizer: its codes may not depend on how audio is batched.
+        out_folder: made if it is missing.
+        batch_size: utterances encoded together.
+        records_per_shard: records of one file; their audio is in memory at once.
+        progress: called with the number of records done so far.
 
     Raises:
         DataError: the corpus is not finished or broken, or the folder belongs to another tokenizer or corpus.
@@ -150,7 +157,7 @@ def tokenize_corpus(
         kind=KIND,
         schema=SCHEMA,
         fingerprint=tokenizer.fingerprint,
-        items_per_shard=256,
+        items_per_shard=records_per_shard,
         details={"codebook_size": tokenizer.codebook_size, "frame_rate": float(tokenizer.frame_rate)},
         split_of=lambda record: record.split,
         key_of=lambda record: json.dumps([record.id, record.text]),
