@@ -12,6 +12,7 @@ utterance of the same speaker, as in use, so that the voice must come from it; a
 learn the frame's vector by its squared error.
 """
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,12 +159,12 @@ class SoundStormStage:
         self.code_rate = frame_rate / self.repeat
         self.peers = _same_speaker([utterance.speaker for utterance in utterances])
         self._epoch: tuple[int, list[tuple[int, list[int]]]] = (-1, [])
-        self.batches_per_epoch = len(self._batches(0))
+        self._starts = [0]
 
     def batch(self, step: int) -> SoundStormBatch:
         """Return batch `step`."""
-        epoch, place = divmod(step, self.batches_per_epoch)
-        prompt_codes, rows = self._batches(epoch)[place]
+        epoch = self._epoch_of(step)
+        prompt_codes, rows = self._batches(epoch)[step - self._starts[epoch]]
         rng = np.random.default_rng((self.seed, 1, step))
         pieces = [self._row(i, prompt_codes, rng) for i in rows]
         lengths = torch.tensor([codes.shape[1] for _, codes, _ in pieces])
@@ -216,6 +217,12 @@ class SoundStormStage:
         prompt = prompt_codes * self.repeat
         condition = np.repeat(np.concatenate((voice, semantic)), self.repeat)
         return condition, np.concatenate((sound[:, :prompt], acoustic), axis=1), prompt
+
+    def _epoch_of(self, step: int) -> int:
+        """Return the epoch of a step: epochs differ by a few batches, so their ends are counted up."""
+        while self._starts[-1] <= step:
+            self._starts.append(self._starts[-1] + len(self._batches(len(self._starts) - 1)))
+        return bisect.bisect_right(self._starts, step) - 1
 
     def _batches(self, epoch: int) -> list[tuple[int, list[int]]]:
         """Return the batches of an epoch, (length of the prompts, utterances of like length), in random order."""

@@ -105,7 +105,7 @@ def stage(seed=0, tied=False, **options):
     if tied:
         # As in a residual quantiser, each level is finer than the one before.
         model.codes.set_codebooks(torch.randn(K, N, 6) * 0.5 ** torch.arange(K)[:, None, None])
-    config = SoundStormTrainConfig(max_frames=300, prompt_seconds=(0.3, 0.6), **options)
+    config = SoundStormTrainConfig(max_frames=300, **{"prompt_seconds": (0.3, 0.6), **options})
     return SoundStormStage(model, toy_utterances(), config, frame_rate=25.0, seed=seed)
 
 
@@ -121,10 +121,13 @@ def test_batches_are_a_function_of_seed_and_step():
 
 
 def test_an_epoch_has_every_utterance_once_within_the_limit():
-    training = stage(prompt_share=1.0)
-    rows = [row for _, batch in training._batches(3) for row in batch]
-    assert sorted(rows) == list(range(24))
-    for step in range(training.batches_per_epoch):
+    training = stage(prompt_share=1.0, prompt_seconds=(0.3, 2.0))
+    for epoch in range(6):
+        rows = [row for _, batch in training._batches(epoch) for row in batch]
+        assert sorted(rows) == list(range(24))
+    # Epochs have different numbers of batches: no step may fall between them.
+    assert len({len(training._batches(epoch)) for epoch in range(20)}) > 1
+    for step in range(100):
         batch = training.batch(step)
         assert batch.condition.numel() <= 300
         assert bool((batch.masked.codes[:, :, :8] == batch.codes[:, :, :8]).all())
