@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from speechllm.audio import Audio
-from speechllm.errors import AudioError, ConfigError, DataError, MissingDependencyError
+from speechllm.errors import AudioError, ConfigError, DataError
 from speechllm.metrics.bootstrap import DEFAULT_BOOTSTRAP, BootstrapConfig, bootstrap_interval
 from speechllm.metrics.score import Score
 from speechllm.registry import suggest
@@ -51,8 +51,7 @@ def make_speaker_embedder(name: str = "auto") -> SpeakerEmbedder:
     """Return an embedder: "ge2e", "mel-pitch", or "auto" (ge2e if its weights are installed).
 
     Raises:
-        ConfigError: the name is unknown.
-        MissingDependencyError: ge2e is asked for and the package with its weights is not installed.
+        ConfigError: the name is unknown, or ge2e is asked for and the package with its weights is not installed.
     """
     if name == "auto":
         name = "ge2e" if _ge2e_weights() is not None else "mel-pitch"
@@ -115,7 +114,10 @@ class GE2EEmbedder:
     def __init__(self) -> None:
         path = _ge2e_weights()
         if path is None:
-            raise MissingDependencyError("resemblyzer", "eval", "GE2E speaker similarity")
+            raise ConfigError(
+                "speaker embedder 'ge2e' needs the weights in the package resemblyzer, which is not installed; "
+                "run: pip install --no-deps resemblyzer, or choose 'mel-pitch'"
+            )
         weights = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         self._network = _GE2ENetwork()
         self._network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("similarity")})

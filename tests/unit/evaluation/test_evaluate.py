@@ -1,0 +1,135 @@
+import dataclasses
+import json
+
+import pytest
+
+from speechllm.errors import ConfigError
+from speechllm.evaluation import EvaluationConfig, Judges, evaluate_checkpoint, read_report_json, write_report
+from speechllm.evaluation.results import CODEC_COPY, MODEL, ORIGINAL, OTHERS, RESYNTHESIS, SHUFFLED
+from speechllm.metrics import BootstrapConfig
+from tests.support.toy_speech import ToyJudge, ToySystem
+
+CONFIG = EvaluationConfig(
+    splits=("test",), speaker_embedder="none", bootstrap=BootstrapConfig(num_resamples=20), num_samples=1
+)
+WITH_VOICES = dataclasses.replace(CONFIG, speaker_embedder="mel-pitch")
+
+
+@pytest.fixture(scope="module")
+def report(corpus):
+    judges = Judges(ToyJudge("en"), ToyJudge("fr"))
+    return evaluate_checkpoint(
+        ToySystem(), corpus, WITH_VOICES, judges=judges, histories={"lm": [{"step": 1, "loss": 2.0}]}
+    )
+
+
+def value(report, **what):
+    found = report.find(**what)
+    assert len(found) == 1, f"{len(found)} measurements fit {what}"
+    return found[0].score.value
+
+
+def test_every_task_in_every_direction_is_measured(report):
+    done = {(m.task, m.direction) for m in report.measurements}
+    one, two = {"en", "fr"}, {"en-fr", "fr-en"}
+    expected = {(task, d) for task in ("ASR", "TTS") for d in one}
+    expected |= {(task, d) for task in ("AST", "MT", "S2ST", "ASR AST S2ST") for d in two}
+    assert done == expected
+
+
+def test_text_scores_by_hand(report):
+    # English: sentences 0 to 5 and, as target sides, 0 to 2 once more; the odd ones lose their last word
+    lengths = [3, 3, 3, 3, 4, 4, 3, 3, 3]
+    lost = 1 + 1 + 1 + 1
+    assert value(report, task="ASR", direction="en", system=MODEL, name="WER") == pytest.approx(
+        100 * lost / sum(lengths)
+    )
+    assert value(report, task="MT", direction="en-fr", system=MODEL, name="BLEU") < 100
+
+
+def test_ceilings_are_perfect_here_and_the_floor_is_not(report):
+    for system in (ORIGINAL, CODEC_COPY, RESYNTHESIS):
+        assert value(report, task="TTS", direction="fr", system=system, name="CER") == 0
+        assert value(report, task="S2ST", direction="en-fr", system=system, name="CER") == 0
+    assert value(report, task="ASR", direction="en", system=ORIGINAL, name="WER") == 0
+    assert value(report, task="ASR", direction="en", system=SHUFFLED, name="WER") > 80
+
+
+def test_silence_is_scored_as_an_answer_and_not_left_out(report):
+    found = report.find(task="TTS", direction="en", system=MODEL, name="WER")[0].score
+    assert (found.num_scored, found.num_failed) == (9, 0)
+    spoken, silent = 3 + 3 + 4 + 3 + 3, 3 + 3 + 4 + 3
+    assert found.value == pytest.approx(100 * silent / (spoken + silent))
+
+
+def test_speaker_similarity_has_floor_and_ceiling_and_counts_silence_as_failed(report):
+    for task in ("TTS", "S2ST"):
+        direction = "en" if task == "TTS" else "en-fr"
+        found = {m.system: m.score for m in report.find(task=task, direction=direction, name="mel-pitch similarity")}
+        assert set(found) == {MODEL, CODEC_COPY, OTHERS}
+        assert found[MODEL].num_failed == 4
+        assert all(s.value is not None for s in found.values())
+
+
+def test_voice_prompts_come_with_consent_and_can_be_switched_off(system, corpus, judges):
+    evaluate_checkpoint(system, corpus, CONFIG, judges=judges)
+    assert {consent for tag, _, consent in system.calls if "TTS" in tag or "S2ST" in tag} == {True}
+    system.calls.clear()
+    evaluate_checkpoint(system, corpus, dataclasses.replace(CONFIG, use_voice_prompts=False), judges=judges)
+    assert {consent for _, _, consent in system.calls} == {False}
+
+
+def test_same_evaluation_twice_is_the_same(system, corpus, judges, report):
+    again = evaluate_checkpoint(system, corpus, WITH_VOICES, judges=judges)
+    assert again.measurements == report.measurements
+
+
+def test_a_recording_is_judged_once_for_all_tasks(system, corpus, judges):
+    evaluate_checkpoint(system, corpus, dataclasses.replace(CONFIG, tasks=("TTS",)), judges=judges)
+    once = sum(judges.english.calls) + sum(judges.others.calls)
+    evaluate_checkpoint(system, corpus, dataclasses.replace(CONFIG, tasks=("TTS", "S2ST")), judges=judges)
+    generated = 5 + 2 + 4 + 1  # more generated speech, but no ceiling again
+    assert sum(judges.english.calls) + sum(judges.others.calls) - 2 * once <= generated + 18
+
+
+def test_without_a_judge_there_is_a_reason_and_no_number(system, corpus):
+    report = evaluate_checkpoint(system, corpus, CONFIG, judges=Judges(None, None))
+    scores = [m.score for m in report.find(task="TTS", name="CER")]
+    assert scores
+    assert all(s.value is None and "not judged" in s.reason for s in scores)
+    assert "not judged" in report.judges["fr"]
+    assert value(report, task="ASR", direction="en", system=MODEL, name="WER") > 0
+
+
+def test_a_system_that_cannot_speak_says_so(mute_system, corpus, judges):
+    report = evaluate_checkpoint(mute_system, corpus, CONFIG, judges=judges)
+    score = report.find(task="TTS", direction="en", system=MODEL, name="CER")[0].score
+    assert (score.value, score.reason) == (None, "the checkpoint has no codec/ and acoustic/, so it makes no sound")
+
+
+def test_limits_items_directions_and_tasks(system, corpus, judges):
+    config = dataclasses.replace(CONFIG, tasks=("ASR", "MT"), directions=("fr-en",), num_items=2)
+    report = evaluate_checkpoint(system, corpus, config, judges=judges)
+    assert {(m.task, m.direction) for m in report.measurements} == {("ASR", "fr"), ("MT", "fr-en")}
+    assert all(m.score.num_scored + m.score.num_failed == 2 for m in report.find(system=MODEL))
+
+
+def test_missing_splits_are_named(system, corpus, judges):
+    config = dataclasses.replace(CONFIG, splits=("test", "test_speakers"), tasks=("ASR",))
+    report = evaluate_checkpoint(system, corpus, config, judges=judges)
+    assert any("'test_speakers'" in limit for limit in report.limits)
+    with pytest.raises(ConfigError, match="none of"):
+        evaluate_checkpoint(system, corpus, dataclasses.replace(CONFIG, splits=("dev",)), judges=judges)
+
+
+def test_report_on_disk(report, tmp_path):
+    page = write_report(report, tmp_path / "report")
+    content = read_report_json(tmp_path / "report" / "report.json")
+    assert len(content["measurements"]) == len(report.measurements)
+    assert content == json.loads(json.dumps(report.to_dict()))
+    assert page.read_text().count("data:audio/flac;base64,") == sum(len(s.audios) for s in report.samples)
+
+
+def test_bad_config():
+    with pytest.raises(ConfigError, match="num_items is 0"):
+        EvaluationConfig(num_items=0)
