@@ -30,7 +30,7 @@ def synthesize(
     voice: VoicePrompt | Sequence[VoicePrompt] | None,
     seed: int,
     first_iterations: int = 16,
-    temperature: float = 1.0,
+    temperature: float = 0.5,
     max_batch_frames: int = 4_000,
 ) -> list[Audio]:
     """Return one waveform for each array of semantic codes; no codes give an empty waveform.
@@ -42,7 +42,8 @@ def synthesize(
         voice: a prompt for all, one for each, or None: a voice is drawn.
         seed: of all draws.
         first_iterations: passes for the first level; the others take one each.
-        temperature: of the draws at the first level.
+        temperature: of the draws at the first level. Unpublished; a small model trained for minutes is understood
+            better at 0.5 than at 1.0 (CER 41 and 50).
         max_batch_frames: codec frames decoded at once, prompts and padding included.
 
     Raises:
