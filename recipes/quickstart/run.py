@@ -1,0 +1,65 @@
+"""The quickstart: from nothing to a speech LM with a report, on a laptop, offline.
+
+    speechllm quickstart --out runs/quickstart
+
+    corpus -+- codec -------------------+
+            +- text_lm ------+          +- acoustic -+
+            +- encoder - tokens --------+            +- checkpoint - report
+                             +- lm ------------------+
+
+A grammar's sentences in two languages, spoken by a small synthesiser; an encoder trained with CTC and cut into
+codes; a small text LM extended by those codes and trained on tagged tasks; a codec and a SoundStorm to speak;
+an evaluation by a recogniser that saw none of it. It is the way of a real model, with everything small.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from recipes.quickstart import steps
+from recipes.quickstart.config import CONFIG, QuickstartConfig
+from recipes.workflow import Step, run_steps
+from speechllm.config import load_config, save_config
+from speechllm.errors import ConfigError
+
+CONFIG_FILE = "config.yaml"
+
+
+def run(
+    out: str | Path = "runs/quickstart", config_path: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Path:
+    """Run all steps that are not done yet and return the path of the report.
+
+    Raises:
+        ConfigError: the folder holds a run of another config.
+    """
+    out = Path(out)
+    config = load_config(QuickstartConfig, config_path or CONFIG, overrides)
+    remember_config(config, out)
+    work = (config, out)
+    run_steps([Step("corpus", steps.speak_corpus, work)], out, num_workers=1)
+    run_steps(
+        [
+            Step("encoder", steps.train_encoder, work),
+            Step("codec", steps.fit_codec, work),
+            Step("text_lm", steps.train_text_lm, work),
+            Step("tokens", steps.make_tokens, work, needs=("encoder",)),
+            Step("lm", steps.train_lm, work, needs=("tokens", "text_lm")),
+            Step("acoustic", steps.train_acoustic, work, needs=("tokens", "codec")),
+        ],
+        out,
+    )
+    last = [
+        Step("checkpoint", steps.join_checkpoint, work),
+        Step("report", steps.write_the_report, work, needs=("checkpoint",)),
+    ]
+    run_steps(last, out, num_workers=1)
+    return out / "report" / "report.html"
+
+
+def remember_config(config: QuickstartConfig, out: Path) -> None:
+    """Keep the config beside what it makes, and refuse a folder that another one made."""
+    path = out / CONFIG_FILE
+    if path.exists() and load_config(QuickstartConfig, path) != config:
+        raise ConfigError(f"{out} holds a run with another config ({path}); choose another --out, or delete the folder")
+    out.mkdir(parents=True, exist_ok=True)
+    save_config(config, path)

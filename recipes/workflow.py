@@ -1,0 +1,103 @@
+"""Steps with needs, run side by side: what a recipe of several stages is made of.
+
+    steps = [
+        Step("corpus", speak_corpus, (config, out)),
+        Step("codec", fit_codec, (config, out), needs=("corpus",)),
+        Step("semantic", fit_semantic, (config, out), needs=("corpus",)),
+    ]
+    run_steps(steps, out, num_workers=2)        # codec and semantic at the same time, half of the cores each
+
+A finished step is noted in `<out>/steps/<name>.json` with its times and is not run again; one that was stopped
+continues by its own means (every stage of the library resumes). Small models gain little from a second thread,
+so two steps on one core each finish well before two steps on both cores in turn.
+"""
+
+import json
+import os
+import resource
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@dataclass(frozen=True)
+class Step:
+    """A function at module level (it may run in another process), its arguments, and what must be done before."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTimes:
+    """What a step took, in seconds; summed over the calls that it needed."""
+
+    wall_seconds: float
+    cpu_seconds: float
+    num_threads: int
+
+
+def run_steps(steps: Sequence[Step], out: str | Path, *, num_workers: int = 2) -> dict[str, StepTimes]:
+    """Run what is not done yet, as many steps at a time as there are workers; returns the times of all.
+
+    An error in a step stops the steps that have not begun and is raised here.
+    """
+    notes = Path(out) / "steps"
+    notes.mkdir(parents=True, exist_ok=True)
+    cores = len(os.sched_getaffinity(0))
+    num_threads = max(1, cores // num_workers)
+    done = {step.name for step in steps if (notes / f"{step.name}.json").exists()}
+    waiting = [step for step in steps if step.name not in done]
+    running: dict[Future[None], Step] = {}
+    columns = (TextColumn("{task.description:<14}"), BarColumn(pulse_style="cyan"), TimeElapsedColumn())
+    # Fresh interpreters, one per step: thread counts and seeds of one step do not reach the next.
+    with (
+        Progress(*columns, console=Console(stderr=True)) as bars,
+        ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
+    ):
+        tasks = {}
+        while waiting or running:
+            for step in [step for step in waiting if set(step.needs) <= done][: num_workers - len(running)]:
+                waiting.remove(step)
+                tasks[step.name] = bars.add_task(step.name, total=None)
+                running[pool.submit(_run, step, str(notes), num_threads)] = step
+            assert running, f"steps {[step.name for step in waiting]} wait for each other"
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step = running.pop(future)
+                future.result()
+                done.add(step.name)
+                bars.update(tasks[step.name], total=1, completed=1)
+    return {step.name: StepTimes(**json.loads((notes / f"{step.name}.json").read_text())) for step in steps}
+
+
+def _run(step: Step, notes: str, num_threads: int) -> None:
+    """Run one step in its process and note its times."""
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import torch
+
+    torch.set_num_threads(num_threads)
+    started = time.perf_counter()
+    step.function(*step.arguments)
+    times = StepTimes(
+        wall_seconds=round(time.perf_counter() - started, 2),
+        cpu_seconds=round(_cpu_seconds(), 2),
+        num_threads=num_threads,
+    )
+    partial = Path(notes) / f".{step.name}.partial"
+    partial.write_text(json.dumps(asdict(times)) + "\n", encoding="utf-8")
+    os.replace(partial, Path(notes) / f"{step.name}.json")
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
