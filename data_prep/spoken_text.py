@@ -111,14 +111,19 @@ def _choose(files: Mapping[str, Path], num: int, limits: tuple[int, int], rng: r
 def _read_parallel(files: Mapping[str, Path]) -> list[tuple[str, ...]]:
     if not files:
         raise DataError("sources is empty, expected a file by language, for example {en: train.en.gz}")
-    columns = [_read_lines(path) for path in files.values()]
+    columns = [read_lines(path) for path in files.values()]
     if len({len(column) for column in columns}) > 1:
         counts = ", ".join(f"{path} {len(column)}" for path, column in zip(files.values(), columns, strict=True))
         raise DataError(f"parallel files must have equally many lines, one sentence each; given: {counts}")
     return list(zip(*columns, strict=True))
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, plain or .gz, runs of blanks made one.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
