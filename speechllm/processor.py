@@ -77,7 +77,8 @@ class UnifiedProcessor:
         if isinstance(segment, CodeSegment):
             return self.vocabulary.to_ids(segment.block, segment.codes)
         text = " ".join(segment.text.split())
-        ids = self.text_tokenizer(text, add_special_tokens=False)["input_ids"]
+        # Split, so that the word "</s>" in a transcript stays a word and ends nothing.
+        ids = self.text_tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return np.asarray(ids, dtype=np.int64)
 
     def encode_prompt(self, prompt: Sequence[Segment]) -> np.ndarray:
