@@ -81,6 +81,7 @@ def render_html(report: EvaluationReport) -> str:
         meaning={name: text for name, text in SYSTEM_MEANING.items() if name in used},
         signatures=_signatures(report.measurements),
         notes=sorted({m.note for m in report.measurements if m.note}),
+        unmeasured=sorted({m.score.reason for m in report.measurements if m.score.value is None}),
         config=json.dumps(report.config, indent=2, ensure_ascii=False),
     )  # fmt: skip
 

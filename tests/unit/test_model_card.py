@@ -1,0 +1,74 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from speechllm.errors import DataError
+from speechllm.evaluation.report import write_report
+from speechllm.evaluation.results import CODEC_COPY, MODEL, EvaluationReport, Measurement
+from speechllm.metrics import Score
+from speechllm.model_card import CardInfo, write_model_card
+
+INFO = CardInfo(model_name="tiny", license="apache-2.0", data="Nothing at all.", base_model="someone/llm")
+WER = Score(
+    name="WER", value=12.345, unit="%", num_scored=9, num_failed=1, signature="jiwer|x", higher_is_better=False,
+    interval=(10.0, 15.0), reason="1 without an output",
+)  # fmt: skip
+UNJUDGED = Score(
+    name="CER", value=None, unit="%", num_scored=0, num_failed=4, signature="jiwer|y", higher_is_better=False,
+    reason="not judged: no recogniser",
+)  # fmt: skip
+
+
+def report() -> EvaluationReport:
+    first = Measurement(split="test", task="ASR", direction="en", output="transcript", system=MODEL, score=WER)
+    speech = Measurement(split="test", task="TTS", direction="fr", output="audio", system=MODEL, score=UNJUDGED)
+    ceiling = dataclasses.replace(first, task="TTS", output="audio", system=CODEC_COPY)
+    environment = {"command": "speechllm evaluate x", "time": "now", "machine": "m", "versions": {"torch": "2"}}
+    return EvaluationReport(
+        title="<b>t</b>", measurements=[first, speech, ceiling], samples=[], runs=[], config={"seed": 0},
+        environment=environment, checkpoint={}, corpus={"folder": "pico"}, judges={"fr": "not judged"},
+        limits=["small"], histories={"lm": [{"step": 1, "loss": 2.0}]},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> ModelCard:
+    write_report(report(), tmp_path)
+    return ModelCard.load(write_model_card(tmp_path / "report.json", INFO, tmp_path / "README.md"))
+
+
+def test_the_hub_reads_the_scores_back(card: ModelCard):
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_config) == ("wer", 12.35, "en")
+    assert (card.data.license, card.data.base_model, card.data.language) == ("apache-2.0", "someone/llm", ["en", "fr"])
+
+
+def test_what_was_not_measured_has_no_number(card: ModelCard):
+    assert "not measured" in card.text
+    assert "Not measured: not judged: no recogniser" in card.text
+
+
+def test_tables_limits_signatures_and_command_are_there(card: ModelCard):
+    for part in ("12.3 [10.0, 15.0] (n 9, 1 failed)", "- small", "`jiwer|x`", "speechllm evaluate x", "watermark"):
+        assert part in card.text
+
+
+def test_the_page_escapes_what_comes_from_data(tmp_path: Path):
+    page = write_report(report(), tmp_path).read_text()
+    assert "&lt;b&gt;t&lt;/b&gt;" in page
+    assert "<b>t</b>" not in page
+
+
+def test_no_report_no_card(tmp_path: Path):
+    (tmp_path / "other.json").write_text("{}")
+    for name in ("missing.json", "other.json"):
+        with pytest.raises(DataError, match="no evaluation report"):
+            write_model_card(tmp_path / name, INFO, tmp_path / "README.md")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write the report"):
+        write_report(report(), tmp_path / "file" / "report")
