@@ -116,6 +116,7 @@ class UnifiedTrainer(Trainer):
         folder: str | Path,
     ):
         """`vocabulary` tells audio from text ids; None: all is text."""
+        self._caches = cache_settings(model)
         self.rows, self.optimizer_config, self.folder = rows, optimizer, Path(folder)
         self._first_audio_id = vocabulary[SEMANTIC].start if vocabulary is not None else None
         self._names = ("other", *collator.tags)
@@ -133,8 +134,10 @@ class UnifiedTrainer(Trainer):
         Raises:
             TrainingError: the loss is not finite.
         """
-        with caches_off(cast(nn.Module, self.model)):
+        with caches_off(self._caches):
             self.train(resume_from_checkpoint=last_checkpoint(self.folder))
+        # Accelerate leaves its autocast around `forward`; who decodes next wants the weights' own type.
+        self.model = self.accelerator.unwrap_model(cast(nn.Module, self.model), keep_fp32_wrapper=False)
         return self.state.log_history
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -214,21 +217,25 @@ def target_losses(
     return losses, targets, where
 
 
+def cache_settings(model: nn.Module) -> list[tuple[Any, bool]]:
+    """Return (config, its `use_cache`) for every config inside a model."""
+    configs = [getattr(module, "config", None) for module in model.modules()]
+    return [(config, config.use_cache) for config in configs if config is not None and hasattr(config, "use_cache")]
+
+
 @contextlib.contextmanager
-def caches_off(model: nn.Module) -> Iterator[None]:
-    """Set `use_cache` to False in every config inside a model, and put it back at the end.
+def caches_off(settings: list[tuple[Any, bool]]) -> Iterator[None]:
+    """Set `use_cache` to False in the configs, and back at the end to what `settings` has.
 
     With a cache transformers does not see that rows are packed and lets attention cross examples; the Trainer
-    itself changes only the outermost config, and would leave it so in the saved model.
+    itself changes only the outermost config, on construction, and would leave it so in the saved model.
     """
-    configs = [getattr(module, "config", None) for module in model.modules()]
-    before = [(config, config.use_cache) for config in configs if config is not None and hasattr(config, "use_cache")]
     try:
-        for config, _ in before:
+        for config, _ in settings:
             config.use_cache = False
         yield
     finally:
-        for config, value in before:
+        for config, value in settings:
             config.use_cache = value
 
 

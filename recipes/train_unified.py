@@ -1,0 +1,49 @@
+"""Train the unified LM: text in, speech in, text out, speech out.
+
+    python -m recipes.train_unified CONFIG [key=value ...]
+    accelerate launch recipes/train_unified.py CONFIG [key=value ...]
+    speechllm train unified CONFIG [key=value ...]
+
+This is the program. Records have become shards of codes (`speechllm prepare`, `speechllm tokenize`); here
+they become tagged examples, packed rows, and gradients of a stock causal LM with a longer vocabulary.
+A run that was stopped, at any point, continues by itself to the very same weights.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from speechllm.config import load_config
+from speechllm.data.mixture import load_mixture
+from speechllm.hub import save_checkpoint
+from speechllm.processor import MANIFEST_FILE
+from speechllm.training.checks import check_training_data, print_table
+from speechllm.training.unified import UnifiedTrainConfig, finished_model, load_extended_lm, make_trainer, save_history
+
+
+def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Train by a config file; returns the folder of the checkpoint."""
+    return train_unified(load_config(UnifiedTrainConfig, config_path, overrides))
+
+
+def train_unified(config: UnifiedTrainConfig) -> Path:
+    """Train, unless the checkpoint is there already, and return its folder."""
+    out = Path(config.out)
+    if (out / MANIFEST_FILE).exists():
+        return out
+    model, processor = load_extended_lm(config)  # a stock decoder with rows for audio
+    mixture = load_mixture(config.mixture, processor)  # example i is a function of (seed, i)
+    counts = check_training_data(mixture, model, max_tokens=config.training.max_tokens)
+    trainer = make_trainer(model, mixture, config)  # packed rows, loss on targets
+    if trainer.is_world_process_zero() and config.training.show_progress:
+        print_table(counts)
+    history = trainer.run()
+    if trainer.is_world_process_zero():
+        save_history(history, out)
+        save_checkpoint(out, finished_model(trainer), processor, config=config)  # one reloadable folder
+    trainer.accelerator.wait_for_everyone()
+    return out
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,124 @@
+"""The config of a unified training and its parts, in the order in which a recipe puts them together.
+
+    config = load_config(UnifiedTrainConfig, "config.yaml", ["training.max_steps=200"])
+    model, processor = load_extended_lm(config)
+    trainer = make_trainer(model, load_mixture(config.mixture, processor), config)
+    trainer.run()
+    save_checkpoint(config.out, finished_model(trainer), processor)
+
+(AudioPaLM, arXiv:2306.12925: a text LLM, its matrix extended by audio ids, all parameters trained on tagged tasks.)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from speechllm.data.collate import Collator
+from speechllm.data.mixture import Mixture, MixtureConfig
+from speechllm.data.packing import PackedRows
+from speechllm.errors import ConfigError
+from speechllm.hub import load_checkpoint
+from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters, train_new_rows_only
+from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, load_base_lm, num_text_rows
+from speechllm.models.embedding_init import RowInit
+from speechllm.processor import UnifiedProcessor
+from speechllm.tokenizers.semantic import SemanticTokenizer
+from speechllm.training.optim import OptimizerConfig
+from speechllm.training.trainer import TrainingConfig, UnifiedTrainer
+from speechllm.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnifiedTrainConfig:
+    """Everything that makes a unified LM."""
+
+    out: str
+    "Folder of the checkpoint; `<out>.training` holds what an interrupted run continues from."
+    mixture: MixtureConfig
+    "Tasks, corpora and weights."
+    training: TrainingConfig
+    "Length and batches."
+    semantic_tokenizer: str | None = None
+    "Folder of the semantic tokenizer that made the token shards. None only with `start_from`."
+    start_from: str | None = None
+    "A speechllm checkpoint (folder or Hub id) to train further; then `model` and `row_init` play no part."
+    model: BaseModelConfig = field(default_factory=BaseModelConfig)
+    "The text LM to extend."
+    row_init: RowInit = "centroid"
+    "Where the new rows start."
+    lora: LoraSettings | None = None
+    "Train adapters and the new rows alone; they are merged before saving. None: all parameters."
+    only_new_rows: bool = False
+    "Train the rows of the non-text ids and nothing else: a first stage for a pretrained LLM."
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(kind="muon", learning_rate=4e-3))
+    "Optimizer and rates."
+    seed: int = 0
+    "Of the new rows and of LoRA; `mixture.seed` and `training.seed` rule the rest."
+
+    def __post_init__(self) -> None:
+        if self.semantic_tokenizer is None and self.start_from is None:
+            raise ConfigError("semantic_tokenizer is missing; give its folder, or start_from an existing checkpoint")
+        if self.only_new_rows and self.lora is not None:
+            raise ConfigError("only_new_rows and lora are both set; adapters train the trunk, keep one of the two")
+
+
+def load_extended_lm(config: UnifiedTrainConfig) -> tuple[PreTrainedModel, UnifiedProcessor]:
+    """Return the LM with rows for all ids, and its processor: from a base LM, or from a checkpoint."""
+    if config.start_from is not None:
+        checkpoint = load_checkpoint(config.start_from)
+        return checkpoint.model, checkpoint.processor
+    assert config.semantic_tokenizer is not None, "checked on construction"
+    semantic = SemanticTokenizer.from_pretrained(config.semantic_tokenizer)
+    model, text_tokenizer = load_base_lm(config.model)
+    vocabulary = Vocabulary.for_speech(num_text_rows(model), semantic.codebook_size)
+    processor = UnifiedProcessor(text_tokenizer, vocabulary, semantic)
+    extend_causal_lm(model, vocabulary, init=config.row_init, centroids=semantic.centroids, seed=config.seed)
+    return model, processor
+
+
+def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainConfig) -> UnifiedTrainer:
+    """Return the trainer over packed rows of the mixture; with `lora`, over an adapted model."""
+    processor = mixture.processor
+    rows = PackedRows(mixture.example, config.training.max_tokens)
+    tags = tuple(dict.fromkeys(component.tasks for component in mixture.config.components))
+    collator = Collator(pad_id=processor.eos_id, row_tokens=rows.max_tokens, tags=tags)
+    trained: nn.Module = model
+    if config.lora is not None:
+        trained = add_adapters(model, processor.vocabulary, config.lora, seed=config.seed)
+    elif config.only_new_rows:
+        trained = train_new_rows_only(model, processor.vocabulary)
+    return UnifiedTrainer(
+        trained, rows, collator, processor.vocabulary, config.training, config.optimizer, training_folder(config)
+    )
+
+
+def training_folder(config: UnifiedTrainConfig) -> Path:
+    """Return the folder of the training state, beside that of the checkpoint."""
+    out = Path(config.out)
+    return out.with_name(f"{out.name}.training")
+
+
+def history_file(out: str | Path) -> Path:
+    """Return where the training curve of the checkpoint `out` lies: JSON, a list of logged rows."""
+    out = Path(out)
+    return out.with_name(f"{out.name}.training") / "history.json"
+
+
+def save_history(history: Sequence[Mapping[str, float]], out: str | Path) -> None:
+    """Keep the training curve beside the checkpoint."""
+    path = history_file(out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(list(history), indent=1) + "\n", encoding="utf-8")
+
+
+def finished_model(trainer: UnifiedTrainer) -> PreTrainedModel:
+    """Return the trained stock causal LM in evaluation mode, adapters merged."""
+    model = cast(nn.Module, trainer.model)
+    if hasattr(model, "merge_and_unload"):
+        model = merge_adapters(model)
+    return cast(PreTrainedModel, model.eval())

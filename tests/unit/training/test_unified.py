@@ -1,0 +1,281 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from recipes.train_unified import main
+from speechllm.data.collate import Collator, collate_rows
+from speechllm.data.mixture import Mixture, MixtureComponent, MixtureConfig
+from speechllm.data.packing import PackedRows
+from speechllm.data.tokenize import TokenRow
+from speechllm.errors import ConfigError, DataError, TrainingError, VocabularyError
+from speechllm.hub import load_checkpoint
+from speechllm.models.adapters import LoraSettings
+from speechllm.models.causal_lm import BaseModelConfig, load_base_lm
+from speechllm.processor import EncodedExample
+from speechllm.training.checks import audit_example, check_training_data, print_table
+from speechllm.training.optim import OptimizerConfig
+from speechllm.training.text_lm import TextLMConfig, pretrain_text_lm
+from speechllm.training.trainer import TrainingConfig, UnifiedTrainer, curve, last_checkpoint, target_losses
+from speechllm.training.unified import UnifiedTrainConfig, finished_model, make_trainer
+from tests.support.tiny import NUM_CODES, tiny_model, tiny_processor
+
+TASKS = ("ASR", "AST", "TTS", "ASR AST S2ST")
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return tiny_processor(semantic=False)
+
+
+@pytest.fixture(scope="module")
+def mixture(processor):
+    generator = np.random.default_rng(0)
+    rows = [
+        TokenRow(
+            id=f"r{i}",
+            split="train",
+            language="en",
+            text=("good morning", "turn on the light")[i % 2],
+            codes=np.repeat(generator.integers(NUM_CODES, size=4), 2),
+            translation_language="fr",
+            translation_text=("bonjour", "allume la lumière")[i % 2],
+            translation_codes=generator.integers(NUM_CODES, size=5),
+        )
+        for i in range(6)
+    ]
+    config = MixtureConfig(components=[MixtureComponent(tasks=task, folder="f") for task in TASKS])
+    return Mixture(config, processor, [rows] * len(TASKS))
+
+
+def unified_config(folder, *, lora=None, optimizer=None, **training):
+    options = {"max_steps": 6, "max_tokens": 96, "rows_per_batch": 2, "warmup_steps": 2, "log_every": 2, **training}
+    return UnifiedTrainConfig(
+        out=str(folder / "out"),
+        start_from="unused",
+        mixture=MixtureConfig(components=[MixtureComponent(tasks="ASR", folder="f")]),
+        training=TrainingConfig(cpu=True, show_progress=False, **options),
+        optimizer=optimizer or OptimizerConfig(kind="muon", learning_rate=5e-3),
+        lora=lora,
+    )
+
+
+def trained(mixture, folder, **options):
+    model = tiny_model(mixture.processor.vocabulary.size)
+    trainer = make_trainer(model, mixture, unified_config(folder, **options))
+    history = trainer.run()
+    return finished_model(trainer), history
+
+
+def equal(a, b):
+    other = b.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in a.state_dict().items())
+
+
+def test_loss_is_the_models_own_loss(mixture):
+    model = tiny_model(mixture.processor.vocabulary.size)
+    batch = collate_rows([[mixture.example(i) for i in range(3)], [mixture.example(3)]], pad_id=0)
+    with torch.no_grad():
+        output = model(**batch, use_cache=False)
+    losses, targets, where = target_losses(output.logits, batch["labels"])
+    assert losses.mean().item() == pytest.approx(output.loss.item(), rel=1e-6)
+    assert where.sum() == len(targets) == sum(int(mixture.example(i).loss_mask.sum()) for i in range(4))
+
+
+def test_training_learns_and_logs_text_and_audio_apart_and_by_task(mixture, tmp_path):
+    model, history = trained(mixture, tmp_path, max_steps=40, log_every=10)
+    losses = [value for _, value in curve(history, "loss")]
+    assert losses[-1] < 0.6 * losses[0]
+    line = history[0]
+    assert {"loss_text", "loss_audio", "loss_text/ASR", "loss_audio/TTS", "loss_audio/ASR-AST-S2ST"} <= set(line)
+    assert "loss_audio/ASR" not in line
+    assert line["tokens_per_second"] > 0
+    assert 0.5 < line["non_pad_share"] <= 1
+    low, high = sorted([line["loss_text"], line["loss_audio"]])
+    assert low <= line["loss"] <= high
+    assert model.config.use_cache, "the saved model must decode with a cache again"
+
+
+def test_bf16_leaves_a_float32_model(mixture, tmp_path):
+    model, history = trained(mixture, tmp_path, bf16=True)
+    ids = torch.from_numpy(mixture.example(0).input_ids)[None]
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, type(model).forward(model, ids).logits)
+    assert np.isfinite(curve(history, "loss")[-1][1])
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_resume_equals_uninterrupted(mixture, tmp_path, kind):
+    optimizer = OptimizerConfig(kind=kind, learning_rate=5e-3)
+    straight, history = trained(mixture, tmp_path / "a", save_every=3, optimizer=optimizer)
+    kept = tmp_path / "a" / "out.training" / "checkpoint-3"
+    shutil.copytree(kept, tmp_path / "b" / "out.training" / "checkpoint-3")
+    half = tmp_path / "b" / "out.training" / "checkpoint-5"
+    half.mkdir()
+    (half / "model.safetensors").write_bytes(b"cut")
+    resumed, again = trained(mixture, tmp_path / "b", save_every=3, optimizer=optimizer)
+    assert equal(straight, resumed)
+    assert curve(again, "loss")[-1] == curve(history, "loss")[-1]
+    assert not half.exists()
+
+
+def test_gradient_accumulation_is_one_larger_batch(mixture, tmp_path):
+    optimizer = OptimizerConfig(kind="adamw", learning_rate=1e-3, eps=1e-4)
+    whole, _ = trained(mixture, tmp_path / "a", rows_per_batch=4, optimizer=optimizer)
+    parts, _ = trained(mixture, tmp_path / "b", rows_per_batch=1, gradient_accumulation=4, optimizer=optimizer)
+    # The same sums in another order; eps keeps AdamW from blowing up gradients near zero.
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, parts.state_dict()[name], atol=2e-5), name
+
+
+def test_lora_ends_as_a_stock_model_with_old_rows_untouched(mixture, tmp_path):
+    before = tiny_model(mixture.processor.vocabulary.size)
+    model, _ = trained(mixture, tmp_path, lora=LoraSettings(rank=2))
+    assert type(model) is type(before)
+    text = mixture.processor.vocabulary["text"].size
+    rows, old = (m.get_input_embeddings().weight for m in (model, before))
+    assert torch.equal(rows[:text], old[:text])
+    assert not torch.equal(rows[text:], old[text:])
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step(mixture, tmp_path):
+    model = tiny_model(mixture.processor.vocabulary.size)
+    trainer = make_trainer(model, mixture, unified_config(tmp_path))
+    nn.init.constant_(model.get_output_embeddings().weight, float("nan"))
+    with pytest.raises(TrainingError, match="the loss is nan at step 1"):
+        trainer.run()
+
+
+def test_checks_count_what_tasks_read_and_write(mixture, capsys):
+    model = tiny_model(mixture.processor.vocabulary.size)
+    counts = {count.name: count for count in check_training_data(mixture, model, max_tokens=96, num_examples=200)}
+    assert set(counts) == set(TASKS)
+    assert sum(count.examples for count in counts.values()) == 200
+    assert counts["ASR"].audio == 0 < counts["ASR"].text
+    assert counts["TTS"].audio > 0
+    print_table(list(counts.values()))
+    assert "ASR AST S2ST" in capsys.readouterr().out
+
+
+def test_checks_refuse_what_would_train_wrongly(mixture, processor):
+    model = tiny_model(processor.vocabulary.size)
+    with pytest.raises(VocabularyError, match="rows, the vocabulary"):
+        check_training_data(mixture, tiny_model(processor.vocabulary.size + 1), max_tokens=96)
+    with pytest.raises(DataError, match="are longer than max_tokens = 5"):
+        check_training_data(mixture, model, max_tokens=5)
+    good = mixture.example(0)
+    audit_example(good, processor)
+    start = int(good.loss_mask.argmax())
+    late, early = good.loss_mask.copy(), good.loss_mask.copy()
+    late[start], early[start - 1] = False, True
+    broken = {
+        "not right behind the mark": (good.input_ids, late),
+        "has its first target at": (good.input_ids, early),
+        "ids outside": (good.input_ids + processor.vocabulary.size, good.loss_mask),
+        "expected EOS": (good.input_ids[:-1], good.loss_mask[:-1]),
+        "mask that is not one run": (good.input_ids, np.zeros_like(good.loss_mask)),
+    }
+    for message, (ids, mask) in broken.items():
+        with pytest.raises(DataError, match=message):
+            audit_example(EncodedExample(ids, mask, good.tag), processor)
+    with pytest.raises(DataError, match="target parts"):
+        audit_example(
+            EncodedExample(good.input_ids, good.loss_mask, "[ASR TTS English]"[:5] + " AST English French]"), processor
+        )
+
+
+def test_text_lm_learns_its_sentences_and_reloads(tmp_path):
+    config = TextLMConfig(
+        vocab_size=280,
+        model=BaseModelConfig(hidden_size=32, num_layers=1, num_heads=2),
+        training=TrainingConfig(max_steps=60, max_tokens=48, rows_per_batch=4, cpu=True, show_progress=False),
+    )
+    texts = ["good morning", "bonjour tout le monde", "il est midi"]
+    history = pretrain_text_lm(texts, config, tmp_path / "lm")
+    losses = [value for _, value in curve(history, "loss")]
+    assert losses[-1] < 0.5 * losses[0]
+    model, tokenizer = load_base_lm(BaseModelConfig(source=str(tmp_path / "lm")))
+    ids = torch.tensor([[*tokenizer(texts[1])["input_ids"], tokenizer.eos_token_id]])
+    with torch.no_grad():
+        seen, unseen = model(ids, labels=ids).loss, model(ids.flip(1), labels=ids.flip(1)).loss
+    assert seen < 0.8 * unseen
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lm"]
+    with pytest.raises(DataError, match="no text"):
+        pretrain_text_lm([" "], config, tmp_path / "none")
+
+
+def test_last_checkpoint_of_nothing(tmp_path):
+    assert last_checkpoint(tmp_path / "absent") is None
+
+
+def test_config_errors():
+    mixture_config = MixtureConfig(components=[MixtureComponent(tasks="ASR", folder="f")])
+    with pytest.raises(ConfigError, match="semantic_tokenizer is missing"):
+        UnifiedTrainConfig(out="x", mixture=mixture_config, training=TrainingConfig(max_steps=1))
+    with pytest.raises(ConfigError, match="max_steps = 0"):
+        TrainingConfig(max_steps=0)
+
+
+def test_plain_rows_train_without_a_vocabulary(tmp_path, processor):
+    example = EncodedExample(np.arange(10), np.ones(10, bool))
+    config = TrainingConfig(max_steps=2, max_tokens=32, rows_per_batch=1, log_every=1, cpu=True, show_progress=False)
+    rows = PackedRows(lambda i: example, 32)
+    trainer = UnifiedTrainer(tiny_model(40), rows, Collator(pad_id=0), None, config, OptimizerConfig(), tmp_path)
+    assert "loss_audio" not in trainer.run()[0]
+
+
+def write_recipe(tmp_path, **training):
+    """Write tokens, base LM and config for the recipe; returns the config's path."""
+    from speechllm.audio import save_audio
+    from speechllm.config import save_config
+    from speechllm.data.prepare import prepare_corpus
+    from speechllm.data.records import Record, Translation
+    from speechllm.data.tokenize import tokenize_corpus
+    from tests.support.tiny import tiny_semantic_tokenizer, tiny_speech, tiny_text_tokenizer
+
+    wav = tmp_path / "a.wav"
+    save_audio(tiny_speech(seconds=0.6), wav)
+    records = [
+        Record(
+            id=f"r{i}",
+            split="train",
+            language="en",
+            text="one two",
+            audio=wav,
+            translation=Translation("fr", "un deux", wav),
+        )
+        for i in range(4)
+    ]
+    prepare_corpus(records, tmp_path / "corpus")
+    tokenizer = tiny_semantic_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "semantic")
+    tokenize_corpus(tmp_path / "corpus", tokenizer, tmp_path / "tokens")
+    tiny_text_tokenizer().save_pretrained(tmp_path / "text")
+    components = [MixtureComponent(tasks=task, folder=str(tmp_path / "tokens")) for task in TASKS]
+    options = {"max_steps": 4, "max_tokens": 128, "rows_per_batch": 1, "log_every": 1, **training}
+    config = UnifiedTrainConfig(
+        out=str(tmp_path / "out"),
+        semantic_tokenizer=str(tmp_path / "semantic"),
+        model=BaseModelConfig(text_tokenizer=str(tmp_path / "text"), hidden_size=32, num_layers=1, num_heads=2),
+        mixture=MixtureConfig(components=components),
+        training=TrainingConfig(cpu=True, show_progress=False, **options),
+    )
+    save_config(config, tmp_path / "config.yaml")
+    return tmp_path / "config.yaml"
+
+
+def test_the_recipe_writes_a_checkpoint_that_reloads_and_can_be_trained_further(tmp_path):
+    path = write_recipe(tmp_path)
+    out = main(path)
+    checkpoint = load_checkpoint(out)
+    assert checkpoint.processor.vocabulary.size == checkpoint.model.config.vocab_size
+    stock = AutoModelForCausalLM.from_pretrained(out)
+    assert equal(stock, checkpoint.model)
+    written = (out / "model.safetensors").stat().st_mtime_ns
+    assert main(path) == out
+    assert (out / "model.safetensors").stat().st_mtime_ns == written
+    more = main(path, [f"out={tmp_path / 'more'}", f"start_from={out}"])
+    assert not equal(load_checkpoint(more).model, checkpoint.model)
