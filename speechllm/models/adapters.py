@@ -65,6 +65,24 @@ def add_adapters(model: PreTrainedModel, vocabulary: Vocabulary, settings: LoraS
         return cast(nn.Module, get_peft_model(model, config))
 
 
+def train_new_rows_only(model: PreTrainedModel, vocabulary: Vocabulary) -> PreTrainedModel:
+    """Freeze everything but the rows of the non-text ids, in place; old rows stay bit-identical in training.
+
+    (With an optimizer that does not decay embeddings, as `build_optimizer`: a row without gradient stands still.)
+    """
+    model.requires_grad_(False)
+    first = vocabulary[TEXT].stop
+    for matrix in {id(m): m for m in _matrices(model)}.values():
+        matrix.requires_grad_(True)
+        matrix.register_hook(lambda gradient: torch.cat([torch.zeros_like(gradient[:first]), gradient[first:]]))
+    return model
+
+
+def _matrices(model: PreTrainedModel) -> list[nn.Parameter]:
+    layers = [layer for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer is not None]
+    return [cast(nn.Parameter, cast(Any, layer).weight) for layer in layers]
+
+
 def merge_adapters(model: nn.Module) -> PreTrainedModel:
     """Return the stock causal LM with adapters and trained rows written into its weights."""
     merge = getattr(model, "merge_and_unload", None)

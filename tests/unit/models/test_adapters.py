@@ -3,8 +3,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from speechllm.errors import ConfigError
-from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters
+from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters, train_new_rows_only
 from speechllm.models.causal_lm import extend_causal_lm
+from speechllm.training.optim import OptimizerConfig, build_optimizer
 from speechllm.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.for_speech(40, 24)
@@ -80,3 +81,20 @@ def test_errors():
         add_adapters(extended(True), Vocabulary.for_speech(40, 25), LoraSettings())
     with pytest.raises(ConfigError, match="has no adapters to merge"):
         merge_adapters(extended(True))
+
+
+def test_new_rows_alone_move_and_the_rest_stays_bit_identical(tied):
+    model = extended(tied)
+    old = {k: v.clone() for k, v in model.state_dict().items()}
+    train_new_rows_only(model, VOCABULARY)
+    optimizer = build_optimizer(model, OptimizerConfig(kind="muon", learning_rate=0.01, weight_decay=0.1))
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(IDS, labels=IDS).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    for name, value in model.state_dict().items():
+        has_rows = name in ("model.embed_tokens.weight", "lm_head.weight")
+        kept = slice(0, 40) if has_rows else slice(None)
+        assert torch.equal(value[kept], old[name][kept]), name
+        assert not has_rows or not torch.equal(value[40:], old[name][40:]), name
