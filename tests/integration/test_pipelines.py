@@ -1,0 +1,181 @@
+"""`transformers.pipeline` on our checkpoints, and on everybody else's in the same process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    AutomaticSpeechRecognitionPipeline,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperTokenizer,
+    pipeline,
+)
+
+import speechllm
+from speechllm.audio import save_audio
+from speechllm.errors import CheckpointError, ConfigError
+from speechllm.pipelines.hf import SpeechRecognitionPipeline, SpeechTranslationPipeline
+from speechllm.pipelines.system import SpeechSystem
+from tests.support.tiny import tiny_checkpoint, tiny_model, tiny_processor, tiny_speech
+
+ROOT = Path(__file__).parents[2]
+AUDIO = tiny_speech(0.8)
+SHORT = {"max_new_tokens": 6}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_checkpoint(tmp_path_factory.mktemp("pipelines") / "checkpoint", acoustic=True)
+
+
+@pytest.fixture(scope="module")
+def recognise(folder: Path) -> SpeechRecognitionPipeline:
+    return pipeline("automatic-speech-recognition", model=str(folder), device="cpu", generate_kwargs=SHORT)
+
+
+def test_recognition_says_what_the_system_says(recognise: SpeechRecognitionPipeline, folder: Path):
+    assert type(recognise) is SpeechRecognitionPipeline
+    full = pipeline("automatic-speech-recognition", model=str(folder), device="cpu")
+    (expected,) = SpeechSystem.from_pretrained(folder).transcribe([AUDIO], language="fr")
+    assert full(AUDIO, language="fr") == {"text": expected.text}
+    assert full(AUDIO, generate_kwargs={"language": "French"}) == {"text": expected.text}
+
+
+def test_every_form_of_input(recognise: SpeechRecognitionPipeline, tmp_path: Path):
+    path = save_audio(AUDIO, tmp_path / "a.wav")
+    array = {"array": AUDIO.samples, "sampling_rate": AUDIO.sample_rate}
+    raw = {"raw": AUDIO.samples, "sampling_rate": AUDIO.sample_rate}
+    expected = recognise(AUDIO)
+    assert set(expected) == {"text"}
+    assert recognise(array) == recognise(raw) == expected
+    assert recognise(str(path)) == recognise(path) == recognise(path.read_bytes())
+    listed = recognise([AUDIO, array, raw], batch_size=2)
+    assert listed == [expected] * 3
+    assert recognise([AUDIO]) == [expected]
+    assert list(recognise(item for item in [AUDIO, array])) == [expected] * 2
+
+
+def test_options(recognise: SpeechRecognitionPipeline):
+    short, beams = recognise(AUDIO, max_new_tokens=1), recognise(AUDIO, num_beams=3)
+    assert len(short["text"]) <= len(recognise(AUDIO)["text"])
+    assert set(beams) == {"text"}
+    with pytest.raises(ConfigError, match="unknown option 'max_new_token'; did you mean 'max_new_tokens'"):
+        recognise(AUDIO, generate_kwargs={"max_new_token": 3})
+
+
+def test_translation(folder: Path):
+    translate = pipeline("speech-translation", model=str(folder), device="cpu", src_lang="en", tgt_lang="fr", **SHORT)
+    assert type(translate) is SpeechTranslationPipeline
+    system = SpeechSystem.from_pretrained(folder)
+    (expected,) = system.run("[AST English French]", [AUDIO])
+    whole = pipeline("speech-translation", model=str(folder), device="cpu")
+    assert whole(AUDIO, src_lang="en", tgt_lang="fr") == {"text": expected.text}
+    assert set(translate(AUDIO, return_transcript=True)) == {"text", "transcript"}
+    spoken = translate(AUDIO, return_audio=True)
+    assert spoken["audio"].ndim == 1
+    assert spoken["sampling_rate"] == 16_000
+    assert len(translate([AUDIO] * 3, batch_size=2)) == 3
+    with pytest.raises(ConfigError, match="needs two languages"):
+        whole(AUDIO)
+
+
+def test_a_loaded_model_and_processor(folder: Path):
+    processor = tiny_processor()
+    model = tiny_model(processor.vocabulary.size)
+    given = pipeline("automatic-speech-recognition", model=model, processor=processor, device="cpu", **SHORT)
+    named = pipeline("automatic-speech-recognition", model=str(folder), device="cpu", **SHORT)
+    assert given(AUDIO) == named(AUDIO)
+    with pytest.raises(CheckpointError, match="does not say where it came from"):
+        pipeline("automatic-speech-recognition", model=model, device="cpu")
+
+
+def tiny_whisper(folder: Path) -> Path:
+    """Save a random Whisper, small, with a feature extractor and a tokenizer of letters."""
+    size = 300
+    config = WhisperConfig(
+        vocab_size=size, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=80, max_target_positions=40,
+        decoder_start_token_id=1, bos_token_id=1, eos_token_id=2, pad_token_id=0, begin_suppress_tokens=None,
+        suppress_tokens=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config.max_length = None
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    letters = {letter: i for i, letter in enumerate(["<pad>", *special, *sorted(ByteLevel.alphabet())])}
+    WhisperTokenizer(vocab=letters, merges=[], pad_token="<pad>").save_pretrained(folder)
+    return folder
+
+
+STOCK = """
+import json, sys
+if sys.argv[2] == "ours":
+    import speechllm
+import numpy as np
+from transformers import pipeline
+recognise = pipeline("automatic-speech-recognition", model=sys.argv[1], device="cpu")
+samples = np.sin(np.arange(16_000) / 20).astype(np.float32)
+text = recognise({"raw": samples, "sampling_rate": 16_000}, generate_kwargs={"max_new_tokens": 4})["text"]
+print(json.dumps([text, type(recognise).__module__, type(recognise).__name__, recognise.model._get_name(),
+    type(recognise.feature_extractor).__name__, recognise._load_feature_extractor]))
+"""
+
+
+def test_whisper_users_are_not_disturbed(tmp_path: Path):
+    whisper = tiny_whisper(tmp_path / "whisper")
+    recognise = pipeline("automatic-speech-recognition", model=str(whisper), device="cpu")
+    assert type(recognise) is AutomaticSpeechRecognitionPipeline
+    assert type(recognise.feature_extractor) is WhisperFeatureExtractor
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", STOCK, str(whisper), who], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for who in ("ours", "theirs")
+    ]
+    assert answers[0] == answers[1]
+    assert "AutomaticSpeechRecognitionPipeline" in answers[0]
+
+
+def test_a_missing_feature_extractor_is_still_an_error(tmp_path: Path):
+    whisper = tiny_whisper(tmp_path / "whisper")
+    (whisper / "preprocessor_config.json").unlink()
+    with pytest.raises(OSError, match=r"preprocessor_config\.json"):
+        pipeline("automatic-speech-recognition", model=str(whisper), device="cpu")
+
+
+IMPORT = """
+import sys, time
+start = time.perf_counter()
+import speechllm
+seconds = time.perf_counter() - start
+heavy = [name for name in ("torch", "transformers", "numpy", "scipy") if name in sys.modules]
+assert not heavy, heavy
+assert seconds < 0.5, seconds
+from transformers.pipelines import PIPELINE_REGISTRY
+assert "speech-translation" in PIPELINE_REGISTRY.get_supported_tasks()
+"""
+
+
+@pytest.mark.parametrize("before", ["", "from transformers import pipeline; pipeline.__doc__\n"])
+def test_import_is_light_and_registers_in_either_order(before: str):
+    code = (
+        before + IMPORT
+        if not before
+        else before + "import speechllm\n" + IMPORT.partition("assert seconds < 0.5, seconds\n")[2]
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_names_load_on_first_use():
+    for name in speechllm.__all__:
+        assert getattr(speechllm, name) is not None
+    assert speechllm.pipeline is pipeline
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = speechllm.nothing
