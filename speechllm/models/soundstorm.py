@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from speechllm.config import build_config, config_to_dict
 from speechllm.errors import CheckpointError, ConfigError
+from speechllm.models.linear_start import LinearStart
 from speechllm.nn.conformer import Conformer, ConformerConfig, length_mask
 from speechllm.nn.pretrained import read_folder, write_folder
 
@@ -45,6 +46,8 @@ class SoundStormConfig:
     "Inputs and outputs through the codec's codebook vectors; False: free tables and heads, as in the paper."
     codebook_width: int = 0
     "Width of a codebook vector; needed when tied."
+    start_context: int | None = 2
+    "Semantic codes on each side from which the linear start is fitted (tied models); None: no linear start."
     trunk: ConformerConfig = field(default_factory=ConformerConfig)
     "Sizes of the Conformer."
     semantic_fingerprint: str = ""
@@ -77,6 +80,14 @@ class SoundStorm(nn.Module):
         self.condition = nn.Embedding(config.num_conditions, width)
         self.phase = nn.Embedding(config.frames_per_condition, width)
         self.codes = TiedCodes(config) if config.tied else FreeCodes(config)
+        self.start: LinearStart | None = None
+        if config.tied and config.start_context is not None:
+            self.start = LinearStart(
+                num_conditions=config.num_conditions,
+                frames_per_condition=config.frames_per_condition,
+                width=config.codebook_width,
+                context=config.start_context,
+            )
         self.trunk = Conformer(config.trunk)
         nn.init.normal_(self.condition.weight, std=0.5)
         nn.init.normal_(self.phase.weight, std=0.1)
@@ -104,7 +115,13 @@ class SoundStorm(nn.Module):
         T = condition.shape[1]
         phase = torch.arange(T, device=condition.device) % self.config.frames_per_condition
         x = self.condition(condition) + self.phase(phase) + self.codes.embed(codes)
+        start = None
+        if self.start is not None and isinstance(self.codes, TiedCodes):
+            start = self.start(condition, lengths)
+            x = x + self.codes.project_start(start)
         hidden = self.trunk(x, length_mask(lengths, T))
+        if isinstance(self.codes, TiedCodes):
+            return self.codes.predict(hidden, codes, level, start)
         return self.codes.predict(hidden, codes, level)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -169,6 +186,9 @@ class TiedCodes(nn.Module):
         self.register_buffer("offset", torch.zeros(D))
         self.masks = nn.Embedding(K, width)
         self.project = nn.Linear(D, width)
+        self.project_start = nn.Linear(D, width)
+        # How far a frame is drawn from what is known of it towards the linear start, by level.
+        self.trust = nn.Parameter(torch.full((K,), 0.3))
         self.shared_head = nn.Linear(width, D)
         self.level_heads = nn.Parameter(torch.zeros(K, width, D))
         self.log_scale = nn.Parameter(torch.zeros(K))
@@ -176,6 +196,8 @@ class TiedCodes(nn.Module):
         # Zero: the first prediction is the mean frame, at equal distances from all.
         nn.init.zeros_(self.shared_head.weight)
         nn.init.zeros_(self.shared_head.bias)
+        with torch.no_grad():
+            self.trust[0] = 1
 
     def set_codebooks(self, codebooks: Float[Tensor, "K N D"]) -> None:
         """Take over the codec's vectors, shifted and scaled so that frames have mean 0 and about unit variance.
@@ -210,10 +232,21 @@ class TiedCodes(nn.Module):
         return self.project(self.known_sum(codes)) + is_masked.float() @ self.masks.weight
 
     def predict(
-        self, hidden: Float[Tensor, "B T D"], codes: Int[Tensor, "B K T"], level: Int[Tensor, " B"]
+        self,
+        hidden: Float[Tensor, "B T D"],
+        codes: Int[Tensor, "B K T"],
+        level: Int[Tensor, " B"],
+        start: Float[Tensor, "B T E"] | None = None,
     ) -> SoundStormOutput:
-        """Return logits = -scale * squared distance (up to a constant of the frame), and the predicted vectors."""
+        """Return logits = -scale * squared distance (up to a constant of the frame), and the predicted vectors.
+
+        With a linear start, what the trunk predicts is a correction: to the start where nothing of a frame is
+        known, to a point between the known levels and the start where something is.
+        """
         vectors = (self.shared_head(hidden) + torch.bmm(hidden, self.level_heads[level].to(hidden.dtype))).float()
+        if start is not None:
+            known = self.known_sum(codes, below=level)
+            vectors = vectors + known + self.trust[level][:, None, None] * (start - known)
         logits = vectors.new_zeros(*vectors.shape[:2], self.vectors.shape[1] - 1)
         # Differences of squares lose their digits in bfloat16: distances stay in float32 under autocast.
         with torch.autocast(hidden.device.type, enabled=False):

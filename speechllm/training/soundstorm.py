@@ -62,6 +62,8 @@ class SoundStormStageConfig:
     "Sizes of the Conformer."
     tied: bool = True
     "See `SoundStormConfig.tied`."
+    start_context: int | None = 2
+    "See `SoundStormConfig.start_context`."
     batches: SoundStormTrainConfig = field(default_factory=SoundStormTrainConfig)
     "What a batch holds."
     seed: int = 0
@@ -314,6 +316,7 @@ def train_soundstorm(
         corpus_folder, semantic_tokenizer, codec, num_codebooks=config.num_codebooks, tokens_folder=tokens_folder
     )
     model = build_soundstorm(semantic_tokenizer, codec, config)
+    fit_start(model, utterances)
     stage = SoundStormStage(model, utterances, config.batches, frame_rate=codec.frame_rate, seed=config.seed)
     report = train_stage(stage, config.loop, Path(out) / "run")
     model.eval().cpu().save_pretrained(out)
@@ -340,6 +343,7 @@ def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundS
                 codebook_size=codec.codebook_size,
                 frames_per_condition=round(repeat),
                 tied=config.tied,
+                start_context=config.start_context,
                 codebook_width=vectors.shape[2] if config.tied else 0,
                 trunk=config.trunk,
                 semantic_fingerprint=semantic_tokenizer.fingerprint,
@@ -349,3 +353,12 @@ def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundS
     if isinstance(model.codes, TiedCodes):
         model.codes.set_codebooks(vectors)
     return model
+
+
+def fit_start(model: SoundStorm, utterances: Sequence[AcousticUtterance]) -> None:
+    """Fit the model's linear start, if it has one, to the training utterances."""
+    if model.start is None or not isinstance(model.codes, TiedCodes):
+        return
+    pairs = [_fitted(utterance, model.config.frames_per_condition) for utterance in utterances]
+    vectors = [model.codes.known_sum(torch.from_numpy(acoustic)[None])[0] for _, acoustic in pairs]
+    model.start.fit([semantic for semantic, _ in pairs], vectors)
