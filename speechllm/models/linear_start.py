@@ -45,13 +45,13 @@ class LinearStart(nn.Module):
 
     @torch.no_grad()
     def fit(
-        self, conditions: Sequence[np.ndarray], vectors: Sequence[Float[Tensor, "F D"]], *, ridge: float = 3.0
+        self, conditions: Sequence[np.ndarray], vectors: Sequence[Float[Tensor, "_ D"]], *, ridge: float = 3.0
     ) -> None:
         """Solve the regression.
 
         Args:
             conditions: semantic codes [T] of each utterance.
-            vectors: its frame vectors, F = T * frames_per_condition.
+            vectors: its frame vectors, T * frames_per_condition of them.
             ridge: penalty, in counts: rare codes stay near zero.
         """
         from scipy.sparse import csr_matrix
