@@ -26,7 +26,7 @@ class LinearStart(nn.Module):
     def __init__(self, *, num_conditions: int, frames_per_condition: int, width: int, context: int):
         super().__init__()
         self.num_conditions, self.frames_per_condition, self.context = num_conditions, frames_per_condition, context
-        # The last row stands for "no code here" and stays zero.
+        # The last row stands for "no code here": before the first code and behind the last.
         self.register_buffer("table", torch.zeros(2 * context + 1, num_conditions + 1, frames_per_condition * width))
 
     def forward(self, condition: Int[Tensor, "B T"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T D"]:
@@ -70,7 +70,6 @@ class LinearStart(nn.Module):
         moments = torch.from_numpy(np.ascontiguousarray(design.T @ targets))
         solution = torch.cholesky_solve(moments, torch.linalg.cholesky(gram))
         self.table.copy_(solution.view_as(self.table))
-        self.table[:, N] = 0
 
 
 def _windows(codes: np.ndarray, context: int, nothing: int) -> np.ndarray:
