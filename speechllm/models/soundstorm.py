@@ -50,6 +50,8 @@ class SoundStormConfig:
     "Semantic codes on each side from which the linear start is fitted (tied models); None: no linear start."
     trunk: ConformerConfig = field(default_factory=ConformerConfig)
     "Sizes of the Conformer."
+    temperature: float = 0.5
+    "Of the draws at the first level when it speaks (unpublished); 0: the likeliest code, for models trained for minutes."
     semantic_fingerprint: str = ""
     "Fingerprint of the semantic tokenizer that it was trained with."
     codec_fingerprint: str = ""

@@ -64,6 +64,8 @@ class SoundStormStageConfig:
     "See `SoundStormConfig.tied`."
     start_context: int | None = 2
     "See `SoundStormConfig.start_context`."
+    temperature: float = 0.5
+    "See `SoundStormConfig.temperature`."
     batches: SoundStormTrainConfig = field(default_factory=SoundStormTrainConfig)
     "What a batch holds."
     seed: int = 0
@@ -344,6 +346,7 @@ def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundS
                 frames_per_condition=round(repeat),
                 tied=config.tied,
                 start_context=config.start_context,
+                temperature=config.temperature,
                 codebook_width=vectors.shape[2] if config.tied else 0,
                 trunk=config.trunk,
                 semantic_fingerprint=semantic_tokenizer.fingerprint,
