@@ -44,7 +44,9 @@ def as_evaluate_metric(name: str, *, normaliser: str = "none", language: str = "
                 features=datasets.Features({"predictions": text, "references": text}),
             )
 
-        def _compute(self, *, predictions: list[str], references: list[str]) -> dict[str, float | None]:
+        def _compute(self, *, predictions: Any = None, references: Any = None, **options: Any) -> dict[str, Any]:
+            if options:
+                raise ConfigError(f"metric {name!r} got the options {sorted(options)}, expected none")
             no_interval = BootstrapConfig(num_resamples=0)
             score = metric.score(references, predictions, normaliser=normalise, bootstrap=no_interval)
             return {name: score.value}
