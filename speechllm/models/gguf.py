@@ -45,10 +45,13 @@ def load_gguf_lm(
         raise MissingDependencyError("gguf", "smollm2", f"reading {path.name}")
     from transformers import GgufConfig
 
-    # Plain gguf_file= loads as well, but leaves a model that save_pretrained refuses.
-    config = GgufConfig(gguf_file=path.name, dequantize=True)
+    # Without the config the file loads as well, but as a model that save_pretrained refuses.
     model = AutoModelForCausalLM.from_pretrained(
-        path.parent, quantization_config=config, dtype=dtype, attn_implementation=attn
+        path.parent,
+        gguf_file=path.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=dtype,
+        attn_implementation=attn,
     )
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     if "smollm2" in path.name.lower():
