@@ -112,7 +112,7 @@ def run_ours(decoder: LMDecoder, span: Span) -> np.ndarray:
     """Decode greedily with our loop; ids int64 [B, T]."""
     config = DecodingConfig(
         min_text_tokens=span.num_ids, max_text_tokens=span.num_ids, min_audio_tokens=span.num_ids,
-        max_audio_seconds=span.num_ids / decoder.frame_rate, loop_text_tokens=0, loop_audio_seconds=0,
+        max_audio_seconds=span.num_ids / decoder.frame_rate, loop_text_tokens=0, loop_audio_seconds=0.0,
     )  # fmt: skip
     grammar: Grammar = (span.modality,)
     decoded = decoder.decode(span.prompts, [grammar] * len(span.prompts), config)
@@ -184,21 +184,22 @@ def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "decoding.md",
     num_threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
     rounds: Annotated[int, typer.Option(help="How often the candidates take turns.")] = 5,
+    num_ids: Annotated[int, typer.Option(help="Ids written to each sequence.")] = 100,
     quick: Annotated[bool, typer.Option(help="Tiny sizes, to see that it runs.")] = False,
 ) -> None:
     """Time our decode loop against generate() and write the table."""
     machine = measure_machine(num_threads=num_threads, quick=quick)
+    num_ids, rounds = (8, 2) if quick else (num_ids, rounds)
     with threads(num_threads):
-        rows = benchmark(
-            TINY if quick else SIZES, num_ids=8 if quick else 100, batch_sizes=(1, 8), rounds=2 if quick else rounds
-        )
+        rows = benchmark(TINY if quick else SIZES, num_ids=num_ids, batch_sizes=(1, 8), rounds=rounds)
+    options = f"--num-threads {num_threads} --rounds {rounds} --num-ids {num_ids}{' --quick' if quick else ''}"
     text = f"""# Decoding
 
-`python -m benchmarks.decoding --num-threads {num_threads} --rounds {rounds}{" --quick" if quick else ""}`
+`python -m benchmarks.decoding {options}`
 
 {machine.describe()}
 
-Greedy, {8 if quick else 100} ids a sequence after a prompt with {PROMPT_CODES} codes, float32, random weights; prefill
+Greedy, {num_ids} ids a sequence after a prompt with {PROMPT_CODES} codes, float32, random weights; prefill
 included. Candidates take turns in every round; median (min to max) over rounds, the last column formed round by round.
 The ids of `LMDecoder` and of `generate` under the mask were equal in every row. `generate` without a mask may write ids
 of either modality, so it does less than is needed.

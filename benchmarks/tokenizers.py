@@ -57,6 +57,19 @@ def log_mel_tokenizer(audios: Sequence[Audio]) -> Run:
     return _semantic(LogMelFeatures(LogMelFeaturesConfig(frame_rate=FRAME_RATE)))
 
 
+def ctc_tokenizer(audios: Sequence[Audio]) -> Run:
+    """Codes from the CTC encoder, at the sizes that it is trained with by default."""
+    from speechllm.tokenizers.ctc_encoder import CTCEncoder, CTCEncoderConfig, CTCFeatures
+    from speechllm.training.ctc import CTCTrainConfig
+
+    trained = CTCTrainConfig()
+    config = CTCEncoderConfig(
+        symbols=" abcdefghijklmnopqrstuvwxyz", frame_rate=FRAME_RATE, num_mels=trained.num_mels,
+        emissions_per_frame=trained.emissions_per_frame, stem_width=trained.stem_width, trunk=trained.trunk,
+    )  # fmt: skip
+    return _semantic(CTCFeatures(CTCEncoder(config)))
+
+
 def whisper_tokenizer(audios: Sequence[Audio]) -> Run:
     """Codes from Whisper-base's encoder."""
     from speechllm.tokenizers.pretrained_features import TransformersFeatures, TransformersFeaturesConfig
@@ -138,6 +151,7 @@ def unified_lm(audios: Sequence[Audio]) -> Run:
 
 PARTS: dict[str, Callable[[Sequence[Audio]], Run]] = {
     "semantic: log-mel": log_mel_tokenizer,
+    "semantic: CTC encoder": ctc_tokenizer,
     "semantic: Whisper-base": whisper_tokenizer,
     "codec: encode": codec_encoder,
     "codec: decode": codec_decoder,
@@ -171,11 +185,12 @@ def measure_apart(names: Sequence[str], num_utterances: int, num_threads: int, r
 def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "tokenizers.md",
     rounds: Annotated[int, typer.Option(help="How often each part goes through all utterances.")] = 5,
+    num_utterances: Annotated[int, typer.Option(help="Utterances.")] = 20,
     quick: Annotated[bool, typer.Option(help="Two utterances, two rounds, one thread.")] = False,
 ) -> None:
     """Time the tokenizers, the codec, SoundStorm and the LM, with one thread and with two."""
     names = [name for name in PARTS if "Whisper" not in name or WHISPER_VARIABLE in os.environ]
-    num_utterances, rounds = (2, 2) if quick else (20, rounds)
+    num_utterances, rounds = (2, 2) if quick else (num_utterances, rounds)
     sections = []
     for num_threads in (1,) if quick else (1, 2):
         machine = measure_machine(num_threads=num_threads, quick=quick)
@@ -190,7 +205,7 @@ def main(
     )
     text = f"""# Tokenizers, codec, SoundStorm: real-time factors
 
-`python -m benchmarks.tokenizers --rounds {rounds}{" --quick" if quick else ""}`
+`python -m benchmarks.tokenizers --rounds {rounds} --num-utterances {num_utterances}{" --quick" if quick else ""}`
 
 Compute seconds per second of audio over {num_utterances} utterances of Pico, one at a time; median (min to max) over
 rounds. Below 1 is faster than speech.{missing}

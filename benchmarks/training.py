@@ -9,7 +9,7 @@ Same model, same examples of mixed length, same optimizer, bfloat16 autocast for
     padded, by length   the Trainer's own group_by_length: neighbours in length share a batch
 
 What counts is real tokens per second: padding is work, not progress. Before anything is timed, packed and padded loss
-on the same examples are checked to agree.
+of the same targets are checked to agree.
 """
 
 import tempfile
@@ -217,7 +217,7 @@ def _timed(trainer: Trainer, collator: Counting, work: Workload) -> Speed:
 
 
 def check_same_loss(model: PreTrainedModel, processor: UnifiedProcessor, examples: Sequence[EncodedExample]) -> None:
-    """Raise unless packed and padded layouts give the same loss in float32 (to rounding)."""
+    """Raise unless every target has the same loss in both layouts (in float32, to rounding)."""
     packed = collate_rows([list(examples)], 0)
     items = [
         {"input_ids": e.input_ids.tolist(), "labels": np.where(e.loss_mask, e.input_ids, IGNORED).tolist()}
@@ -227,10 +227,13 @@ def check_same_loss(model: PreTrainedModel, processor: UnifiedProcessor, example
     caller = cast(nn.Module, model)
     with torch.no_grad():
         output = caller(input_ids=packed["input_ids"], position_ids=packed["position_ids"], use_cache=False)
-        ours = target_losses(output.logits, packed["labels"])[0].mean()
-        theirs = caller(**padded, use_cache=False).loss
-    if not torch.isclose(ours, theirs, rtol=1e-4):
-        raise AssertionError(f"packed loss is {ours.item()}, padded loss {theirs.item()}: the layouts differ")
+        ours, _, _ = target_losses(output.logits, packed["labels"])
+        output = caller(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"], use_cache=False)
+        theirs, _, _ = target_losses(output.logits, padded["labels"])
+    # An untrained model hardly attends: what leaks shows in the fourth digit, rounding in the sixth.
+    difference = float((ours - theirs).abs().max())
+    if difference > 5e-5:
+        raise AssertionError(f"packed and padded loss of one target differ by {difference:.2g}: the layouts differ")
 
 
 def flops_per_token(model: PreTrainedModel) -> int:
@@ -245,7 +248,9 @@ CONTESTANTS: dict[str, Callable[[PreTrainedModel, UnifiedProcessor, Workload], S
 }
 
 
-def compare(size: ModelSize, lengths: Lengths, machine: Machine, *, rounds: int, quick: bool) -> list[list[str]]:
+def compare(
+    size: ModelSize, lengths: Lengths, machine: Machine, *, rounds: int, num_steps: int, quick: bool
+) -> list[list[str]]:
     """Return one row for each contestant; they take turns, in another order every round."""
     model, processor = build(size)
     examples = make_examples(processor, lengths, 200 if quick else 4000)
@@ -253,7 +258,7 @@ def compare(size: ModelSize, lengths: Lengths, machine: Machine, *, rounds: int,
     speeds: dict[str, list[Speed]] = {name: [] for name in CONTESTANTS}
     with tempfile.TemporaryDirectory() as folder:
         work = Workload(
-            examples=examples, max_tokens=512, rows_per_batch=2 if quick else 8, num_steps=3 if quick else 8,
+            examples=examples, max_tokens=512, rows_per_batch=2 if quick else 8, num_steps=num_steps,
             folder=Path(folder),
         )  # fmt: skip
         for index in range(rounds):
@@ -280,28 +285,30 @@ def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "training.md",
     num_threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
     rounds: Annotated[int, typer.Option(help="How often the layouts take turns.")] = 5,
+    num_steps: Annotated[int, typer.Option(help="Steps in a round; the first is not counted.")] = 8,
     quick: Annotated[bool, typer.Option(help="Tiny sizes, to see that it runs.")] = False,
 ) -> None:
     """Time packed against padded training and write the table."""
     machine = measure_machine(num_threads=num_threads, quick=quick)
-    rounds = 2 if quick else rounds
+    rounds, num_steps = (2, 3) if quick else (rounds, num_steps)
     with threads(num_threads):
         rows = [
             row
             for size in (TINY if quick else SIZES)
             for lengths in CORPORA
-            for row in compare(size, lengths, machine, rounds=rounds, quick=quick)
+            for row in compare(size, lengths, machine, rounds=rounds, num_steps=num_steps, quick=quick)
         ]
+    options = f"--num-threads {num_threads} --rounds {rounds} --num-steps {num_steps}{' --quick' if quick else ''}"
     text = f"""# Training
 
-`python -m benchmarks.training --num-threads {num_threads} --rounds {rounds}{" --quick" if quick else ""}`
+`python -m benchmarks.training {options}`
 
 {machine.describe()}
 
 Real tokens per second, padding not counted, batches being fetched included; Muon and AdamW, bfloat16 autocast, about
 {2 if quick else 8} x 512 tokens a step; median (min to max) over rounds in which the layouts take turns; the last
 column is formed round by round. `filled` is the share of a batch that is no padding. The share of the matmul ceiling
-counts 6 operations per weight and real token. Packed and padded loss on the same examples agreed to 1e-4.
+counts 6 operations per weight and real token. Packed and padded loss of every target agreed to 5e-5.
 Peak memory of the whole run: {peak_memory_mib():,.0f} MiB.
 
 {table(HEADER, rows)}

@@ -63,7 +63,8 @@ def experiment(
     use_one_thread()
     specs = plan(tokenizers, seeds)
     if any(not folders.run(spec.key).exists() for spec in specs):
-        build_corpus(budget, folders)
+        if folders.given_corpus is None:
+            build_corpus(budget, folders)
         # The longest first, so that both workers end together.
         longest_first = sorted(tokenizers, key=("ctc", "whisper", "log-mel").index)
         parts = [(build_tokens, (name, budget, folders)) for name in longest_first]
@@ -111,7 +112,9 @@ BLEU is `{BLEU.signature()}`, over both directions; WER is `{WER.signature()}`.
 - Tasks in equal shares: [ASR], [AST], [ASR AST]; the direct mixture [ASR], [AST].
 - Tokens: {budget.codebook_size} codes at {budget.frame_rate:g} Hz for every tokenizer, fitted once on the training
   speech (seed 0); the CTC encoder was trained for {budget.ctc_steps} steps on the same sentences.
-- Greedy decoding under the task's grammar; {100 * ended:.1f} % of the outputs ended by themselves.
+- WER is of the transcript and BLEU of the translation that one decode of [ASR AST] writes; [AST] writes the
+  translation alone. Greedy decoding under the task's grammar;
+  {100 * ended:.1f} % of the outputs ended by themselves.
 
 ## What it does not show
 
@@ -126,13 +129,17 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the report and its picture.")] = HERE,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     num_workers: Annotated[int, typer.Option(help="Runs at once, one thread each.")] = 2,
+    corpus: Annotated[Path | None, typer.Option(help="Prepared corpus to use instead of speaking one.")] = None,
+    semantic: Annotated[Path | None, typer.Option(help="CTC tokenizer to use instead of training one.")] = None,
     quick: Annotated[bool, typer.Option(help="Tiny sizes, to see that it runs.")] = False,
 ) -> None:
     """Train and score everything, then write audiopalm.md and audiopalm.png."""
     has_whisper = WHISPER_VARIABLE in os.environ
     tokenizers = tuple(name for name in LADDER if has_whisper or name != "whisper")
     budget = TINY if quick else Budget()
-    findings, results = experiment(budget, Folders(work), tokenizers, tuple(range(seeds)), num_workers)
+    findings, results = experiment(
+        budget, Folders(work, corpus, semantic), tokenizers, tuple(range(seeds)), num_workers
+    )
     command = f"python -m benchmarks.evidence.audiopalm --seeds {seeds}{' --quick' if quick else ''} --work FOLDER"
     missing = "" if has_whisper else f" Whisper's rung was left out: {WHISPER_VARIABLE} is not set."
     draw(findings, out / "audiopalm.png")

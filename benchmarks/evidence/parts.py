@@ -7,6 +7,7 @@ Only the library's public functions: the very path of the quickstart.
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -75,7 +76,8 @@ def build_features(name: str, budget: Budget, folders: Folders) -> FeatureExtrac
         optimizer=OptimizerConfig(kind="muon", learning_rate=3e-3, weight_decay=0.01),
         bf16=True,
     )
-    config = CTCTrainConfig(frame_rate=budget.frame_rate, loop=loop)
+    trunk = replace(CTCTrainConfig().trunk, dropout=0.0)
+    config = CTCTrainConfig(frame_rate=budget.frame_rate, trunk=trunk, loop=loop)
     encoder, _ = train_ctc_encoder(folders.corpus, config, folders.root / "ctc")
     return CTCFeatures(encoder)
 

@@ -16,6 +16,8 @@ Mix: TypeAlias = Literal["combined", "direct"]
 
 MIXTURES: dict[Mix, tuple[str, ...]] = {"combined": ("ASR", "AST", "ASR AST"), "direct": ("ASR", "AST")}
 "Tasks of each mixture, in equal shares: those that write text, like the first mixture of AudioPaLM, section 4.2."
+OUTPUTS: dict[Mix, str] = {"combined": "ASR AST", "direct": "AST"}
+"What a model of each mixture is asked to write: the chain carries a transcript (WER) and a translation (BLEU)."
 BASE_TOKENIZER = "ctc"
 LADDER = ("log-mel", "ctc", "whisper")
 "From features that know nothing of words to an encoder that was trained on 680,000 hours of transcribed speech."
@@ -49,21 +51,21 @@ class Budget:
     "Codes of every tokenizer."
     frame_rate: float = 12.5
     "Codes per second of every tokenizer."
-    ctc_steps: int = 600
-    "Steps of the CTC encoder."
+    ctc_steps: int = 420
+    "Steps of the CTC encoder, the quickstart's number."
     vocab_size: int = 600
     "Tokens of the byte-level BPE."
     num_texts: int = 8000
     "Sentence pairs of the text pretraining, none of them held out."
-    text_steps: int = 150
+    text_steps: int = 60
     "Steps of the text pretraining."
     hidden_size: int = 256
     num_layers: int = 4
-    steps: int = 120
+    steps: int = 90
     "Steps of the training on speech."
-    max_tokens: int = 512
+    max_tokens: int = 256
     "Length of a packed row."
-    rows_per_batch: int = 4
+    rows_per_batch: int = 8
     learning_rate: float = 4e-3
     "Muon's and AdamW's peak rate, in both trainings."
 
@@ -80,14 +82,20 @@ class Folders:
     """Where everything lies."""
 
     root: Path
+    given_corpus: Path | None = None
+    "A prepared corpus to use instead of speaking one."
+    given_ctc: Path | None = None
+    "A semantic tokenizer to use as `ctc` instead of training one."
 
     @property
     def corpus(self) -> Path:
         """The prepared corpus."""
-        return self.root / "corpus"
+        return self.given_corpus or self.root / "corpus"
 
     def semantic(self, tokenizer: str) -> Path:
         """A semantic tokenizer."""
+        if tokenizer == "ctc" and self.given_ctc is not None:
+            return self.given_ctc
         return self.root / "semantic" / tokenizer
 
     def tokens(self, tokenizer: str) -> Path:

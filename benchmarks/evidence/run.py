@@ -1,7 +1,7 @@
 """One run: extend the text LM, train it on task-tagged tokens, decode unseen sentences, keep what it said.
 
 result = train_and_score(spec, budget, folders)
-result["outputs"]["test/ASR AST"]["hypotheses"]["translation"]       # 300 lines, both directions
+result["outputs"]["test"]["hypotheses"]["translation"]       # 300 lines, both directions
 """
 
 import tempfile
@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from benchmarks.evidence.parts import training_config
-from benchmarks.evidence.plan import LANGUAGES, MIXTURES, Budget, Folders, RunSpec
+from benchmarks.evidence.plan import LANGUAGES, MIXTURES, OUTPUTS, Budget, Folders, RunSpec
 from speechllm.data.collate import Collator
 from speechllm.data.mixture import MixtureComponent, MixtureConfig, load_mixture
 from speechllm.data.packing import PackedRows
@@ -36,11 +36,8 @@ def train_and_score(spec: RunSpec, budget: Budget, folders: Folders) -> dict[str
     start, cpu = time.perf_counter(), time.process_time()
     history, num_tokens = train(model, processor, spec, budget, folders)
     cost = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu, "tokens": num_tokens}
-    outputs = {
-        f"{split}/{tasks}": decode(model, processor, list(read_tokens(folders.tokens(spec.tokenizer), split)), tasks)
-        for split in SPLITS
-        for tasks in MIXTURES[spec.mix]
-    }
+    tasks, tokens = OUTPUTS[spec.mix], folders.tokens(spec.tokenizer)
+    outputs = {split: decode(model, processor, list(read_tokens(tokens, split)), tasks) for split in SPLITS}
     return {"spec": asdict(spec), "budget": asdict(budget), "cost": cost, "history": history, "outputs": outputs}
 
 
@@ -75,8 +72,9 @@ def train(
     with tempfile.TemporaryDirectory() as folder:
         trainer = UnifiedTrainer(model, rows, collator, processor.vocabulary, config, optimizer, folder)
         history = trainer.run()
-    # Training leaves its autocast around `forward`; decoding is to run in the weights' own float32.
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    # Training leaves its autocast in the place of `forward`; decoding is to run in the weights' own float32.
+    for name in ("forward", "_original_forward"):
+        vars(model).pop(name, None)
     return history, rows.report.tokens
 
 

@@ -19,6 +19,8 @@ from speechllm.metrics.text import BLEU, WER
 
 Results = Mapping[str, Mapping[str, Any]]
 "Run key to what `train_and_score` returned."
+FINDINGS = ("pretrained text weights beat scratch", "combined beats direct", "better tokens, better model")
+"AudioPaLM, arXiv:2306.12925, section 5: the ablations of initialisation, of combined tasks, of tokenizers."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,8 @@ class Side:
     tokenizer: str = BASE_TOKENIZER
     start: str = "text"
     mix: str = "combined"
-    output: str
-    "Split and tasks, `test/ASR AST`."
+    split: str
+    "Which held-out split."
     field: str
     "`transcript` (scored by WER) or `translation` (scored by BLEU)."
 
@@ -79,41 +81,24 @@ class Finding:
 
 
 def claims(tokenizers: Sequence[str]) -> list[Claim]:
-    """Return what is compared: rows 1, 3 and 4 of the ablations of AudioPaLM (tables 5 to 7)."""
+    """Return what is compared, with two tokenizers or with three."""
     found = []
     for split, where in (("test", "unseen sentences"), ("test_speakers", "unseen sentences and speakers")):
-        chain, heard = f"{split}/ASR AST", f"{split}/ASR"
         bleu, wer = f"AST BLEU, {where}", f"ASR WER, {where}"
-        for measure, output, field in ((bleu, chain, "translation"), (wer, heard, "transcript")):
-            found.append(
-                Claim(
-                    finding="pretrained text weights beat scratch",
-                    measure=measure,
-                    better=Side(label="pretrained", output=output, field=field),
-                    worse=Side(label="scratch", start="scratch", output=output, field=field),
-                )
-            )
-        found.append(
-            Claim(
-                finding="combined beats direct",
-                measure=bleu,
-                better=Side(label="[ASR AST]", output=chain, field="translation"),
-                worse=Side(label="[AST]", mix="direct", output=f"{split}/AST", field="translation"),
-            )
-        )
+        measures = ((bleu, "translation"), (wer, "transcript"))
+        for measure, field in measures:
+            pretrained = Side(label="pretrained", split=split, field=field)
+            scratch = Side(label="scratch", start="scratch", split=split, field=field)
+            found.append(Claim(finding=FINDINGS[0], measure=measure, better=pretrained, worse=scratch))
+        combined = Side(label="[ASR AST]", split=split, field="translation")
+        direct = Side(label="[AST]", mix="direct", split=split, field="translation")
+        found.append(Claim(finding=FINDINGS[1], measure=bleu, better=combined, worse=direct))
         rungs = [name for name in LADDER if name in tokenizers]
-        for lower, upper in itertools.pairwise(rungs):
-            for measure, output, field in ((bleu, chain, "translation"), (wer, heard, "transcript")):
-                found.append(
-                    Claim(
-                        finding="better tokens, better model",
-                        measure=measure,
-                        better=Side(label=upper, tokenizer=upper, output=output, field=field),
-                        worse=Side(label=lower, tokenizer=lower, output=output, field=field),
-                    )
-                )
-    order = list(dict.fromkeys(claim.finding for claim in found))
-    return sorted(found, key=lambda claim: order.index(claim.finding))
+        for (lower, upper), (measure, field) in itertools.product(itertools.pairwise(rungs), measures):
+            better = Side(label=upper, tokenizer=upper, split=split, field=field)
+            worse = Side(label=lower, tokenizer=lower, split=split, field=field)
+            found.append(Claim(finding=FINDINGS[2], measure=measure, better=better, worse=worse))
+    return sorted(found, key=lambda claim: FINDINGS.index(claim.finding))
 
 
 def judge(claim: Claim, results: Results, seeds: Sequence[int]) -> Finding:
@@ -132,7 +117,7 @@ def judge(claim: Claim, results: Results, seeds: Sequence[int]) -> Finding:
 
 
 def _texts(result: Mapping[str, Any], side: Side) -> tuple[list[str], list[str]]:
-    output = result["outputs"][side.output]
+    output = result["outputs"][side.split]
     return output["references"][side.field], output["hypotheses"][side.field]
 
 

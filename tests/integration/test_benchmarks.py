@@ -1,0 +1,172 @@
+"""Every benchmark runs at tiny sizes, and refuses to time contestants that do not do the same work."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import decoding, machine, measure, tokenizers, training
+from benchmarks.evidence import audiopalm, parts, plot, summary
+from benchmarks.evidence.plan import TINY, Folders, RunSpec, plan
+
+
+def test_spread_is_ordered_and_ratios_are_formed_by_round():
+    spread = measure.Spread.of([3.0, 1.0, 2.0])
+    assert (spread.low, spread.median, spread.high, spread.num_rounds) == (1.0, 2.0, 3.0, 3)
+    # the machine was ten times slower in the second round: the ratio does not notice
+    assert measure.ratio([2.0, 20.0], [1.0, 10.0]) == measure.Spread(2.0, 2.0, 2.0, 2)
+
+
+def test_interleave_takes_turns_and_flips_the_order():
+    calls = []
+    seconds = measure.interleave({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1)
+    assert "".join(calls) == "ab" + "ab" + "ba"
+    assert [len(values) for values in seconds.values()] == [2, 2]
+
+
+def test_table_and_file(tmp_path):
+    text = measure.table(["a", "b"], [["1", "2"]])
+    assert text == "| a | b |\n|---|---|\n| 1 | 2 |"
+    path = measure.write_text(tmp_path / "new" / "result.md", text)
+    assert path.read_text() == text + "\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_machine_is_described_with_its_ceilings():
+    found = machine.measure_machine(num_threads=1, quick=True)
+    assert all(spread.low > 0 for spread in (*found.matmul.values(), found.bandwidth))
+    assert "bfloat16" in found.describe()
+
+
+@pytest.fixture(scope="module")
+def tiny_lm():
+    return decoding.build(decoding.TINY[0])
+
+
+@pytest.mark.parametrize("modality", ["text", "audio"])
+def test_decoding_contestants_write_the_same_ids(tiny_lm, modality):
+    model, processor = tiny_lm
+    span = decoding.make_span(processor, modality, num_ids=5, batch_size=3)
+    contestants = decoding.candidates(model, processor, span)
+    assert contestants["LMDecoder"]().shape == contestants["generate"]().shape == (3, 5)
+
+
+def test_decoding_refuses_contestants_that_differ(tiny_lm, monkeypatch):
+    model, processor = tiny_lm
+    span = decoding.make_span(processor, "audio", num_ids=3, batch_size=1)
+    monkeypatch.setattr(decoding, "run_ours", lambda decoder, span: np.zeros((1, 3), np.int64))
+    with pytest.raises(AssertionError, match="differ first in sequence 0, id 0"):
+        decoding.candidates(model, processor, span)
+
+
+def test_packed_and_padded_training_are_compared(tiny_lm):
+    found = machine.measure_machine(num_threads=1, quick=True)
+    rows = training.compare(training.TINY[0], training.CORPORA[0], found, rounds=1, num_steps=2, quick=True)
+    filled = {row[2]: float(row[4].split()[0]) for row in rows}
+    assert filled["packed"] > filled["padded, by length"] > filled["padded"] > 0
+
+
+def test_training_refuses_layouts_with_another_loss(tiny_lm, monkeypatch):
+    model, processor = tiny_lm
+    examples = training.make_examples(processor, training.CORPORA[0], 4)
+    training.check_same_loss(model, processor, examples)
+    collate = training.collate_rows
+
+    def leaking(rows, pad_id):
+        batch = collate(rows, pad_id)
+        length = batch["position_ids"].shape[1]
+        return {**batch, "position_ids": batch["position_ids"].new_tensor([range(length)])}
+
+    monkeypatch.setattr(training, "collate_rows", leaking)
+    with pytest.raises(AssertionError, match="the layouts differ"):
+        training.check_same_loss(model, processor, examples)
+
+
+@pytest.mark.parametrize("name", [name for name in tokenizers.PARTS if "Whisper" not in name])
+def test_each_part_has_a_real_time_factor(name, monkeypatch):
+    monkeypatch.setattr(tokenizers, "speech", lambda count: [tokenizers.Audio(np.zeros(8000, np.float32), 16_000)])
+    found = tokenizers.measure(name, 1, 1, 1)
+    assert found.real_time_factor.low > 0
+    assert found.peak_memory_mib >= found.memory_before_mib > 0
+
+
+def test_plan_changes_one_thing_at_a_time():
+    specs = plan(("log-mel", "ctc", "whisper"), seeds=(0, 1))
+    assert len({spec.key for spec in specs}) == len(specs) == 10
+    base = specs[0]
+    for spec in specs[:5]:
+        assert sum(getattr(spec, name) != getattr(base, name) for name in ("tokenizer", "start", "mix")) <= 1
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory) -> Folders:
+    folders = Folders(tmp_path_factory.mktemp("evidence"))
+    budget = replace(TINY, num_sentences=12, num_test=2)
+    parts.build_corpus(budget, folders)
+    for name in ("ctc", "log-mel"):
+        parts.build_tokens(name, budget, folders)
+    parts.build_text_lm(0, budget, folders)
+    for spec in plan(("log-mel", "ctc"), (0,)):
+        audiopalm.run_once(spec, budget, folders)
+    return folders
+
+
+@pytest.mark.slow
+def test_evidence_runs_and_is_reported(evidence, tmp_path):
+    tokens = ("log-mel", "ctc")
+    results = {spec.key: json.loads(evidence.run(spec.key).read_text()) for spec in plan(tokens, (0,))}
+    findings = [summary.judge(claim, results, (0,)) for claim in summary.claims(tokens)]
+    text = audiopalm.report(findings, results, "command", "")
+    assert all(claim.finding in text for claim in summary.claims(tokens))
+    picture = plot.draw(findings, tmp_path / "audiopalm.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 100_000
+
+
+@pytest.mark.slow
+def test_finished_evidence_is_kept(evidence):
+    spec = RunSpec(tokenizer="ctc", start="text", mix="combined", seed=0)
+    before = evidence.run(spec.key).stat().st_mtime_ns
+    audiopalm.run_once(spec, TINY, evidence)
+    assert evidence.run(spec.key).stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_pretraining_text_holds_nothing_that_is_held_out(evidence):
+    from speechllm.data.prepare import read_corpus
+
+    lines = set(parts.pretraining_texts(TINY, evidence))
+    held_out = [record for split in ("test", "test_speakers") for record in read_corpus(evidence.corpus, split)]
+    assert lines
+    for record in held_out:
+        for text in (record.text, record.translation.text):
+            assert not any(text == part for line in lines for part in line.split(" = "))
+
+
+def _result(hypotheses: list[str]) -> dict:
+    references = ["one two three four five", "six seven eight nine ten"]
+    output = {"references": {"translation": references}, "hypotheses": {"translation": hypotheses}}
+    return {"outputs": {"test": output}}
+
+
+@pytest.mark.parametrize("right_is_better", [True, False])
+def test_a_finding_says_so_when_it_does_not_hold(right_is_better):
+    right, wrong = ["one two three four five", "six seven eight nine ten"], ["one two", "ten nine"]
+    sides = (summary.Side(label="a", split="test", field="translation"),
+             summary.Side(label="b", start="scratch", split="test", field="translation"))  # fmt: skip
+    claim = summary.Claim(finding="a beats b", measure="BLEU", better=sides[0], worse=sides[1])
+    results = {
+        sides[0].run_key(0): _result(right if right_is_better else wrong),
+        sides[1].run_key(0): _result(wrong if right_is_better else right),
+    }
+    finding = summary.judge(claim, results, (0,))
+    assert finding.holds is right_is_better
+    assert (finding.gains[0] > 0) is right_is_better
+    assert finding.verdict.startswith("holds" if right_is_better else "**does not hold**")
+
+
+def test_results_name_no_local_path():
+    for path in (Path(machine.__file__).parent).rglob("*.md"):
+        assert "/work" not in path.read_text(), path
