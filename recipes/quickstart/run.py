@@ -12,6 +12,8 @@ codes; a small text LM extended by those codes and trained on tagged tasks; a co
 an evaluation by a recogniser that saw none of it. It is the way of a real model, with everything small.
 """
 
+import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +37,7 @@ def run(
     out = Path(out)
     config = load_config(QuickstartConfig, config_path or CONFIG, overrides)
     remember_config(config, out)
-    work = (config, out)
+    started, work = time.perf_counter(), (config, out)
     run_steps([Step("corpus", steps.speak_corpus, work)], out, num_workers=1)
     run_steps(
         [
@@ -53,6 +55,7 @@ def run(
         Step("report", steps.write_the_report, work, needs=("checkpoint",)),
     ]
     run_steps(last, out, num_workers=1)
+    note_total(out, time.perf_counter() - started)
     return out / "report" / "report.html"
 
 
@@ -63,3 +66,10 @@ def remember_config(config: QuickstartConfig, out: Path) -> None:
         raise ConfigError(f"{out} holds a run with another config ({path}); choose another --out, or delete the folder")
     out.mkdir(parents=True, exist_ok=True)
     save_config(config, path)
+
+
+def note_total(out: Path, wall_seconds: float) -> None:
+    """Add this call's time to what earlier, interrupted calls took."""
+    path = out / "steps" / "total.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["wall_seconds"] if path.exists() else 0.0
+    path.write_text(json.dumps({"wall_seconds": round(before + wall_seconds, 1)}) + "\n", encoding="utf-8")

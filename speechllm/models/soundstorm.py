@@ -51,7 +51,7 @@ class SoundStormConfig:
     trunk: ConformerConfig = field(default_factory=ConformerConfig)
     "Sizes of the Conformer."
     temperature: float = 0.5
-    "Of the draws at the first level when it speaks (unpublished); 0: the likeliest code, for models trained for minutes."
+    "Of the draws at the first level (unpublished); 0: the likeliest code, for models trained for minutes."
     semantic_fingerprint: str = ""
     "Fingerprint of the semantic tokenizer that it was trained with."
     codec_fingerprint: str = ""

@@ -1,0 +1,88 @@
+"""The README's table of results, from the reports of several seeds.
+
+    python -m recipes.quickstart.summary runs/quickstart runs/quickstart-1
+
+Each argument is the folder of a finished quickstart; the table has one column for each, and one for what is wanted.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: which measurements (averaged over directions), and what is wanted of them."""
+
+    label: str
+    split: str
+    task: str
+    directions: tuple[str, ...]
+    output: str
+    system: str
+    metric: str
+    wanted: str = ""
+
+
+BOTH, PAIRS = ("en", "fr"), ("en-fr", "fr-en")
+ROWS = (
+    Row("ASR, unseen sentences: WER", "test", "ASR", BOTH, "transcript", "model", "WER", "at most 10"),
+    Row("… with the audio of another sentence (floor)", "test", "ASR", BOTH, "transcript", "shuffled audio", "WER"),
+    Row("ASR, unseen voices: WER", "test_speakers", "ASR", BOTH, "transcript", "model", "WER", "at most 25"),
+    Row("AST, unseen sentences: BLEU", "test", "AST", PAIRS, "translation", "model", "BLEU", "at least 70"),
+    Row("MT, unseen sentences: BLEU", "test", "MT", PAIRS, "translation", "model", "BLEU"),
+    Row("TTS English: CER by Moonshine", "test", "TTS", ("en",), "audio", "model", "CER", "codec copy + 15"),
+    Row("… semantic codes of the recording", "test", "TTS", ("en",), "audio", "resynthesis", "CER"),
+    Row("… codec copy (ceiling)", "test", "TTS", ("en",), "audio", "codec copy", "CER"),
+    Row("… original speech (ceiling)", "test", "TTS", ("en",), "audio", "original speech", "CER"),
+    Row("S2ST fr-en, chain: ASR-BLEU by Moonshine", "test", "ASR AST S2ST", ("fr-en",), "translated_audio", "model",
+        "ASR-BLEU", "60 % of codec copy"),
+    Row("… direct", "test", "S2ST", ("fr-en",), "translated_audio", "model", "ASR-BLEU"),
+    Row("… codec copy (ceiling)", "test", "ASR AST S2ST", ("fr-en",), "translated_audio", "codec copy", "ASR-BLEU"),
+    Row("… original speech (ceiling)", "test", "ASR AST S2ST", ("fr-en",), "translated_audio", "original speech",
+        "ASR-BLEU"),
+)  # fmt: skip
+
+
+def summarise(folders: Sequence[str | Path]) -> str:
+    """Return the table in Markdown; a measurement that a report lacks is a dash."""
+    reports = [json.loads((Path(f) / "report" / "report.json").read_text(encoding="utf-8")) for f in folders]
+    names = " | ".join(f"seed {_seed(folder)}" for folder in folders)
+    lines = [f"| | {names} | wanted |", f"|---|{'---:|' * len(folders)}---|"]
+    for row in ROWS:
+        values = " | ".join(_value(report, row) for report in reports)
+        lines.append(f"| {row.label} | {values} | {row.wanted} |")
+    minutes = " | ".join(f"{_minutes(Path(folder)):.1f}" for folder in folders)
+    return "\n".join([*lines, f"| minutes from clone to report, installation apart | {minutes} | at most 10 |"])
+
+
+def _value(report: dict[str, Any], row: Row) -> str:
+    scores = [
+        measurement["score"]["value"]
+        for measurement in report["measurements"]
+        if (measurement["split"], measurement["task"], measurement["output"], measurement["system"])
+        == (row.split, row.task, row.output, row.system)
+        and measurement["direction"] in row.directions
+        and measurement["score"]["name"] == row.metric
+    ]
+    if len(scores) != len(row.directions) or None in scores:
+        return "-"
+    return f"{sum(scores) / len(scores):.1f}"
+
+
+def _seed(folder: str | Path) -> int:
+    import yaml
+
+    return yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))["seed"]
+
+
+def _minutes(folder: Path) -> float:
+    """Return the wall-clock minutes of a run that was not interrupted: first note to last."""
+    return json.loads((folder / "steps" / "total.json").read_text(encoding="utf-8"))["wall_seconds"] / 60
+
+
+if __name__ == "__main__":
+    print(summarise(sys.argv[1:]))  # noqa: T201 - the table is what this program is for
