@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -67,7 +67,7 @@ class UnifiedProcessor:
         self.text_tokenizer = text_tokenizer
         self.vocabulary = vocabulary
         self.semantic_tokenizer = semantic_tokenizer
-        self.eos_id = int(text_tokenizer.eos_token_id)
+        self.eos_id = cast(int, text_tokenizer.eos_token_id)
         self.prefix_ids = _leading_bos(text_tokenizer)
 
     # ids out of segments
@@ -210,4 +210,4 @@ def _leading_bos(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Return (bos,) if the tokenizer itself puts a BOS before text, else ()."""
     ids = tokenizer("a")["input_ids"]
     bos = tokenizer.bos_token_id
-    return (int(bos),) if bos is not None and len(ids) and ids[0] == bos else ()
+    return (cast(int, bos),) if bos is not None and len(ids) and ids[0] == bos else ()
