@@ -18,7 +18,7 @@ from speechllm.errors import SpeechLLMError
 class _OneLineErrors(TyperGroup):
     """Prints errors that a user can cause as one line and exits with 2; others keep their traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except SpeechLLMError as error:
