@@ -1,16 +1,18 @@
 """The README's table of results, from the reports of several seeds.
 
-    python -m recipes.quickstart.summary runs/quickstart runs/quickstart-1
+    python -m recipes.quickstart.summary runs/quickstart runs/quickstart-1 --expected recipes/quickstart/expected.json
 
 Each argument is the folder of a finished quickstart; the table has one column for each, and one for what is wanted.
+`--expected` also stores the figures, with machine and versions, for those who ask whether theirs are normal.
 """
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 
 @dataclass(frozen=True)
@@ -84,5 +86,32 @@ def _minutes(folder: Path) -> float:
     return json.loads((folder / "steps" / "total.json").read_text(encoding="utf-8"))["wall_seconds"] / 60
 
 
+def main(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of finished quickstarts.")],
+    expected: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+) -> None:
+    """Print the table."""
+    typer.echo(summarise(folders))
+    if expected is not None:
+        expected.write_text(json.dumps(figures(folders), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def figures(folders: Sequence[str | Path]) -> dict[str, Any]:
+    """Return every row's value by seed, with the command, the machine and what each step took."""
+    runs = {}
+    for folder in map(Path, folders):
+        report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+        steps = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((folder / "steps").glob("*.json"))}
+        runs[f"seed {_seed(folder)}"] = {
+            "scores": {
+                f"{row.task} {row.output} {row.system} {row.split} {row.metric}": _value(report, row) for row in ROWS
+            },
+            "steps": steps,
+            "machine": report["environment"]["machine"],
+            "versions": report["environment"]["versions"],
+        }
+    return {"command": "speechllm quickstart seed=N", "runs": runs}
+
+
 if __name__ == "__main__":
-    print(summarise(sys.argv[1:]))  # noqa: T201 - the table is what this program is for
+    typer.run(main)
