@@ -19,7 +19,7 @@ import typer
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from benchmarks.machine import RESULTS, measure_machine, threads
-from benchmarks.measure import Spread, interleave, rates, ratio, table, write_text
+from benchmarks.measure import Spread, clock_for, interleave, rates, ratio, table, write_text
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.generation.grammar import MODALITIES, OPEN, Grammar, head_rows
 from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, random_llama
@@ -168,7 +168,9 @@ def benchmark(sizes: Sequence[ModelSize], *, num_ids: int, batch_sizes: Sequence
         for modality in MODALITIES:
             for batch_size in batch_sizes:
                 span = make_span(processor, modality, num_ids, batch_size)
-                seconds = interleave(candidates(model, processor, span), rounds=rounds)
+                seconds = interleave(
+                    candidates(model, processor, span), rounds=rounds, clock=clock_for(torch.get_num_threads())
+                )
                 speed = {name: Spread.of(rates(span.num_written, values)) for name, values in seconds.items()}
                 gain = ratio(seconds["generate + mask"], seconds["LMDecoder"])
                 names = ("LMDecoder", "generate + mask", "generate")

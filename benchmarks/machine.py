@@ -12,7 +12,6 @@ something about the program.
 
 import os
 import platform
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.measure import Spread, table, write_text
+from benchmarks.measure import Clock, Spread, clock_for, table, write_text
 
 MATMUL_DTYPES = ("float32", "bfloat16")
 RESULTS = Path(__file__).parent / "results"
@@ -50,7 +49,7 @@ class Machine:
         packages = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         rows = [
             ["processor", f"{self.processor}, {self.num_cores} cores, {self.memory_gib:.0f} GiB"],
-            ["threads used", str(self.num_threads)],
+            ["threads used", f"{self.num_threads}; {'CPU' if self.num_threads == 1 else 'wall'} time"],
             ["packages", packages],
             *[[f"matmul {dtype}, GFLOP/s", self.matmul[dtype].show(0)] for dtype in self.matmul],
             ["copy bandwidth, GB/s", self.bandwidth.show(1)],
@@ -61,11 +60,11 @@ class Machine:
 
 def measure_machine(*, num_threads: int = 1, quick: bool = False) -> Machine:
     """Describe the machine and measure its ceilings with `num_threads` threads."""
-    load = os.getloadavg()[0]
+    load, clock = os.getloadavg()[0], clock_for(num_threads)
     with threads(num_threads):
         size, rounds = (256, 3) if quick else (1024, 9)
-        matmul = {dtype: matmul_gflops(size, dtype, rounds) for dtype in MATMUL_DTYPES}
-        bandwidth = copy_bandwidth(16 if quick else 256, rounds)
+        matmul = {dtype: matmul_gflops(size, dtype, rounds, clock) for dtype in MATMUL_DTYPES}
+        bandwidth = copy_bandwidth(16 if quick else 256, rounds, clock)
     return Machine(
         processor=processor_name(),
         num_cores=os.cpu_count() or 1,
@@ -89,7 +88,7 @@ def threads(num_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def matmul_gflops(size: int, dtype: str, rounds: int) -> Spread:
+def matmul_gflops(size: int, dtype: str, rounds: int, clock: Clock) -> Spread:
     """Return GFLOP/s of [size, size] @ [size, size]: 2 size^3 operations each."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(size, size, generator=generator).to(getattr(torch, dtype)) for _ in range(2))
@@ -97,24 +96,24 @@ def matmul_gflops(size: int, dtype: str, rounds: int) -> Spread:
     repeats = 3
     measured = []
     for index in range(rounds + 1):
-        start = time.perf_counter()
+        start = clock()
         for _ in range(repeats):
             torch.mm(left, right, out=out)
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         if index:  # the first round wakes the caches and the clock
             measured.append(2 * size**3 * repeats / seconds / 1e9)
     return Spread.of(measured)
 
 
-def copy_bandwidth(mebibytes: int, rounds: int) -> Spread:
+def copy_bandwidth(mebibytes: int, rounds: int, clock: Clock) -> Spread:
     """Return GB/s for copying a block, counting what is read and what is written."""
     source = torch.ones(mebibytes * 2**20 // 4)
     target = torch.empty_like(source)
     measured = []
     for index in range(rounds + 1):
-        start = time.perf_counter()
+        start = clock()
         target.copy_(source)
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         if index:
             measured.append(2 * source.numel() * 4 / seconds / 1e9)
     return Spread.of(measured)

@@ -5,7 +5,8 @@
     ratio(seconds["theirs"], seconds["ours"])                             # per round, so slow phases cancel
 
 A machine that others use is slow in phases. Candidates therefore take turns within a round, a ratio is formed
-within its round, and every figure carries its spread.
+within its round, and every figure carries its spread. With one thread, time is CPU time: what others take from the
+core does not count (what they take from caches and memory still does).
 """
 
 import os
@@ -15,7 +16,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
+
+Clock: TypeAlias = Callable[[], float]
+"Returns seconds; only differences mean something."
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,13 @@ class Spread:
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
 
+def clock_for(num_threads: int) -> Clock:
+    """Return CPU time of this process for one thread, wall time for several (whose CPU times would add up)."""
+    return time.process_time if num_threads == 1 else time.perf_counter
+
+
 def interleave(
-    candidates: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 1
+    candidates: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 1, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
     """Return the seconds of each candidate in each round; the candidates take turns, the order flips every round."""
     for _ in range(warmup):
@@ -49,9 +58,9 @@ def interleave(
     for round_index in range(rounds):
         names = list(candidates)
         for name in names if round_index % 2 == 0 else reversed(names):
-            start = time.perf_counter()
+            start = clock()
             candidates[name]()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 

@@ -19,7 +19,7 @@ import torch
 import typer
 
 from benchmarks.machine import RESULTS, measure_machine, threads
-from benchmarks.measure import Spread, interleave, peak_memory_mib, table, write_text
+from benchmarks.measure import Spread, clock_for, interleave, peak_memory_mib, table, write_text
 from speechllm.audio import Audio, load_audio
 
 FRAME_RATE = 12.5
@@ -167,7 +167,9 @@ def measure(name: str, num_utterances: int, num_threads: int, rounds: int) -> Me
     seconds_of_audio = sum(audio.duration_seconds for audio in audios)
     with threads(num_threads), torch.no_grad():
         run = PARTS[name](audios)
-        seconds = interleave({name: lambda: [run(audio) for audio in audios]}, rounds=rounds)[name]
+        seconds = interleave(
+            {name: lambda: [run(audio) for audio in audios]}, rounds=rounds, clock=clock_for(num_threads)
+        )[name]
     factors = [value / seconds_of_audio for value in seconds]
     return Measured(name, Spread.of(factors), peak_memory_mib(), before)
 

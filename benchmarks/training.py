@@ -13,7 +13,6 @@ of the same targets are checked to agree.
 """
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from transformers import (
 
 from benchmarks.decoding import ModelSize, build
 from benchmarks.machine import RESULTS, Machine, measure_machine, threads
-from benchmarks.measure import Spread, peak_memory_mib, table, write_text
+from benchmarks.measure import Spread, clock_for, peak_memory_mib, table, write_text
 from speechllm.data.collate import IGNORED, Collator, collate_rows
 from speechllm.data.packing import PackedRows
 from speechllm.processor import EncodedExample, UnifiedProcessor
@@ -117,15 +116,16 @@ class Workload:
         return max(1, round(self.max_tokens * self.rows_per_batch / mean))
 
 
-class Clock(TrainerCallback):
+class StepEnds(TrainerCallback):
     """When each step ended."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
+        self.clock = clock_for(torch.get_num_threads())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Note the time."""
-        self.ends.append(time.perf_counter())
+        self.ends.append(self.clock())
 
 
 class Counting:
@@ -207,7 +207,7 @@ def padding_collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[Any], dict
 
 def _timed(trainer: Trainer, collator: Counting, work: Workload) -> Speed:
     """Train; the first step warms up and is not counted, the time to fetch batches is."""
-    clock = Clock()
+    clock = StepEnds()
     trainer.add_callback(clock)
     trainer.remove_callback(PrinterCallback)
     trainer.train()
