@@ -70,6 +70,8 @@ class EvaluationConfig:
     "Items for each task, direction and split."
     num_spoken_items: int = 30
     "Of these, how many for tasks that end in speech: they take longest."
+    spoken_splits: tuple[str, ...] = ("test", "test_speakers")
+    "Those of `splits` on which tasks that end in speech are evaluated."
     num_samples: int = 2
     "Items for each task, direction and split that the report shows in full, with sound."
     seed: int = 0
@@ -171,6 +173,8 @@ class _Evaluation:
                 if tag is None or not self._wanted(tag):
                     continue
                 speaks = "audio" in tag.output_modalities
+                if speaks and choice.split not in self.config.spoken_splits:
+                    continue
                 limit = self.config.num_spoken_items if speaks else self.config.num_items
                 items = choice.items(tag, limit)
                 if items:

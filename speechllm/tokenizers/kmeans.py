@@ -32,6 +32,10 @@ class KMeansConfig:
     "How often the first buffer is iterated over."
 
 
+MAX_RESEEDS = 20
+"Rounds in which codes that no frame chose are moved."
+
+
 @dataclass(frozen=True)
 class FittedKMeans:
     """The codebook, and the shift and scale that come before it (0 and 1 when not standardised)."""
@@ -113,11 +117,18 @@ def _moments(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reseed_empty(centroids: Float[Tensor, "N D"], frames: Float[Tensor, "T D"]) -> Float[Tensor, "N D"]:
-    """Move centroids that no frame chose onto the frames that lie farthest from theirs."""
-    codes = assign(frames, centroids)
-    empty = torch.bincount(codes, minlength=len(centroids)) == 0
-    if empty.any():
+    """Move centroids that no frame chose onto the frames that lie farthest from theirs.
+
+    A moved centroid may leave another without frames, so this is repeated; frames with fewer distinct values than
+    there are codes never fill them all, and then it stops.
+    """
+    for _ in range(MAX_RESEEDS):
+        codes = assign(frames, centroids)
+        empty = torch.bincount(codes, minlength=len(centroids)) == 0
         distances = (frames - centroids[codes]).square().sum(1)
+        movable = min(int(empty.sum()), int((distances > 0).sum()))
+        if movable == 0:
+            break
         centroids = centroids.clone()
-        centroids[empty] = frames[distances.topk(int(empty.sum())).indices]
+        centroids[empty.nonzero()[:movable, 0]] = frames[distances.topk(movable).indices]
     return centroids

@@ -58,13 +58,14 @@ class GriffinLim(nn.Module):
         # One draw for all rows: a row sounds the same in whatever batch it stands.
         angle = torch.rand(F, T, generator=torch.Generator().manual_seed(seed)).to(log_mel) * 2 * torch.pi
         phase = torch.polar(torch.ones_like(angle), angle).expand(B, F, T)
+        weight = self._window_sum(T)
         previous = torch.zeros_like(phase)
         for _ in range(self.config.num_iterations):
-            rebuilt = self._analyse(self._synthesise(magnitude * phase))
+            rebuilt = self._analyse(self._synthesise(magnitude * phase, weight))
             phase = rebuilt + self.config.momentum * (rebuilt - previous)
             phase = phase / phase.abs().clamp_min(1e-9)
             previous = rebuilt
-        return self._synthesise(magnitude * phase).clamp(-1, 1)
+        return self._synthesise(magnitude * phase, weight).clamp(-1, 1)
 
     def magnitudes(self, log_mel: Float[Tensor, "B M T"]) -> Float[Tensor, "B F T"]:
         """Return non-negative spectra F = n_fft / 2 + 1 whose mel bands are close to exp(log_mel)."""
@@ -81,15 +82,19 @@ class GriffinLim(nn.Module):
         frames = frame_signal(waveforms, self.mel.n_fft, self.mel.hop_length)
         return torch.fft.rfft(frames * self.window).transpose(1, 2)
 
-    def _synthesise(self, spectrum: Complex[Tensor, "B F T"]) -> Float[Tensor, "B S"]:
+    def _synthesise(self, spectrum: Complex[Tensor, "B F T"], weight: Float[Tensor, "1 S"]) -> Float[Tensor, "B S"]:
         """Overlap-add with the squared window divided out: the least-squares inverse of `_analyse`."""
-        n_fft, hop = self.mel.n_fft, self.mel.hop_length
-        T = spectrum.shape[2]
-        frames = torch.fft.irfft(spectrum.transpose(1, 2), n=n_fft) * self.window
-        weights = self.window.square().expand(1, T, n_fft)
-        left = (n_fft - hop) // 2
-        total, weight = (_overlap_add(x, hop)[:, left : left + T * hop] for x in (frames, weights))
-        return total / weight.clamp_min(1e-6)
+        frames = torch.fft.irfft(spectrum.transpose(1, 2), n=self.mel.n_fft) * self.window
+        return self._middle(_overlap_add(frames, self.mel.hop_length), spectrum.shape[2]) / weight
+
+    def _window_sum(self, num_frames: int) -> Float[Tensor, "1 S"]:
+        """Return what overlapping squared windows add up to."""
+        windows = self.window.square().expand(1, num_frames, self.mel.n_fft)
+        return self._middle(_overlap_add(windows, self.mel.hop_length), num_frames).clamp_min(1e-6)
+
+    def _middle(self, waveforms: Float[Tensor, "B _"], num_frames: int) -> Float[Tensor, "B S"]:
+        left = (self.mel.n_fft - self.mel.hop_length) // 2
+        return waveforms[:, left : left + num_frames * self.mel.hop_length]
 
 
 def _overlap_add(frames: Float[Tensor, "B T F"], hop: int) -> Float[Tensor, "B S"]:
