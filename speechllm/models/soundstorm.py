@@ -228,6 +228,19 @@ class TiedCodes(nn.Module):
         bags = rearrange(codes + levels * rows, "b k t -> (b t) k")
         return nn.functional.embedding_bag(bags, self.vectors.flatten(0, 1), mode="sum").view(B, T, width)
 
+    def nearest(self, rest: Float[Tensor, "B T E"], level: int) -> Int[Tensor, "B T"]:
+        """Return the code of a level whose vector is closest."""
+        codebook = self.vectors[level, :-1]
+        return (codebook.square().sum(1) - 2 * rest @ codebook.T).argmin(-1)
+
+    def quantise(self, vectors: Float[Tensor, "B T E"]) -> Int[Tensor, "B K T"]:
+        """Return the codes of all levels for whole frame vectors, coarse to fine."""
+        codes = []
+        for k in range(len(self.vectors)):
+            codes.append(self.nearest(vectors, k))
+            vectors = vectors - nn.functional.embedding(codes[-1], self.vectors[k])
+        return torch.stack(codes, dim=1)
+
     def embed(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B T D"]:
         """Return the projected sum of known vectors plus a learnt row for each masked level."""
         is_masked = (codes == self.vectors.shape[1] - 1).transpose(1, 2)

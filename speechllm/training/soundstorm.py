@@ -46,6 +46,9 @@ class SoundStormTrainConfig:
     "Share of rows that train level 0; None: all levels alike, as in the paper."
     vector_loss: float = 1.0
     "Weight of the squared error of the frame's vector (tied models)."
+    own_mistakes: float = 0.5
+    """Share of rows (tied models with a linear start) whose lower levels are the start's codes, not the recording's, as
+    in use; the target is then the code that corrects them best. 0: the paper's training."""
     label_smoothing: float = 0.0
     "Share of the target spread over all codes; 0.1 in MaskGIT."
 
@@ -138,6 +141,8 @@ class SoundStormBatch(NamedTuple):
     codes: Int[Tensor, "B K T"]
     lengths: Int[Tensor, " B"]
     masked: MaskedCodes
+    own: Bool[Tensor, " B"]
+    "Rows that see their own mistakes."
 
 
 class SoundStormStage:
@@ -157,7 +162,8 @@ class SoundStormStage:
         self.model: nn.Module = model
         self.config, self.seed = config, seed
         # The loop may wrap `model`; its codes hold the codebook vectors.
-        self.codes, self.num_codebooks, self.mask_id = model.codes, model.config.num_codebooks, model.mask_id
+        self.codes, self.start = model.codes, model.start
+        self.num_codebooks, self.mask_id = model.config.num_codebooks, model.mask_id
         self.repeat = model.config.frames_per_condition
         self.utterances = [_fitted(utterance, self.repeat) for utterance in utterances]
         self.code_rate = frame_rate / self.repeat
@@ -186,13 +192,14 @@ class SoundStormStage:
             prompt_lengths=torch.tensor([prompt for _, _, prompt in pieces]),
             first_level_share=self.config.first_level_share,
         )
-        return SoundStormBatch(condition, codes, lengths, masked)
+        own = torch.from_numpy(rng.random(len(rows)) < self.config.own_mistakes)
+        return SoundStormBatch(condition, codes, lengths, masked, own)
 
     def loss(self, batch: SoundStormBatch) -> tuple[Tensor, dict[str, float]]:
         """Return cross-entropy over masked codes, plus the squared error of their vectors in tied models."""
         masked = batch.masked
-        output = self.model(batch.condition, masked.codes, batch.lengths, masked.level)
-        target = batch.codes[torch.arange(len(masked.level), device=masked.level.device), masked.level]
+        codes, target = self._seen_and_wanted(batch)
+        output = self.model(batch.condition, codes, batch.lengths, masked.level)
         logits, wanted = output.logits[masked.loss_mask], target[masked.loss_mask]
         cross_entropy = nn.functional.cross_entropy(logits, wanted, label_smoothing=self.config.label_smoothing)
         numbers = {
@@ -204,6 +211,23 @@ class SoundStormStage:
         whole = self.codes.known_sum(batch.codes)
         error = (output.vectors - whole)[masked.loss_mask].square().mean()
         return cross_entropy + self.config.vector_loss * error, {**numbers, "vector_error": error.item()}
+
+    @torch.no_grad()
+    def _seen_and_wanted(self, batch: SoundStormBatch) -> tuple[Int[Tensor, "B K T"], Int[Tensor, "B T"]]:
+        """Return the codes that the model sees and the codes of each row's level that it should find."""
+        masked, level = batch.masked, batch.masked.level
+        target = batch.codes[torch.arange(len(level), device=level.device), level]
+        if self.start is None or not isinstance(self.codes, TiedCodes):
+            return masked.codes, target
+        with torch.autocast(level.device.type, enabled=False):
+            own = self.codes.quantise(self.start(batch.condition, batch.lengths))
+            is_lower = torch.arange(self.num_codebooks, device=level.device)[None, :, None] < level[:, None, None]
+            replaced = is_lower & masked.loss_mask[:, None, :] & batch.own[:, None, None]
+            codes = torch.where(replaced, own, masked.codes)
+            rest = self.codes.known_sum(batch.codes) - self.codes.known_sum(codes, below=level)
+            for b in (batch.own & (level > 0)).nonzero()[:, 0].tolist():
+                target[b] = self.codes.nearest(rest[b : b + 1], int(level[b]))[0]
+        return codes, target
 
     def _row(self, index: int, prompt_codes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         """Return condition [T], codes [K, T] and prompt frames (-1: to be drawn) of one row."""

@@ -88,7 +88,7 @@ class TrainingConfig:
             warmup_steps=self.warmup_steps,
             max_grad_norm=self.max_grad_norm,
             bf16=self.bf16,
-            use_cpu=self.cpu,
+            use_cpu=self.cpu or not torch.accelerator.is_available(),
             logging_steps=self.log_every,
             logging_nan_inf_filter=False,
             save_strategy="no" if self.save_every is None else "steps",

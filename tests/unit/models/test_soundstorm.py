@@ -111,3 +111,12 @@ def test_the_papers_size_has_the_papers_number_of_parameters():
         model = SoundStorm(config)
     # 350M in the paper (section 3.2); layers, tables and heads as far as published make 290M + 25M.
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(315, abs=15)
+
+
+def test_quantising_a_sum_of_code_vectors_gives_the_codes_back():
+    model = SoundStorm(SoundStormConfig(num_conditions=4, num_codebooks=3, codebook_size=7, codebook_width=5))
+    assert isinstance(model.codes, TiedCodes)
+    # Levels far apart in size: the coarser level decides first.
+    model.codes.set_codebooks(torch.randn(3, 7, 5) / torch.tensor([1, 1e2, 1e4])[:, None, None])
+    codes = torch.randint(0, 7, (2, 3, 9))
+    assert torch.equal(model.codes.quantise(model.codes.known_sum(codes)), codes)

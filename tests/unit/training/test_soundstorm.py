@@ -135,7 +135,7 @@ def test_an_epoch_has_every_utterance_once_within_the_limit():
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "free"])
 def test_it_learns_content_from_the_condition_and_the_speaker_from_the_prompt(tied, tmp_path):
-    training = stage(tied=tied, prompt_share=1.0)
+    training = stage(tied=tied, prompt_share=1.0, own_mistakes=0.0)
     loop = LoopConfig(
         steps=80, optimizer=OptimizerConfig(kind="muon", learning_rate=1e-2), warmup_steps=5, progress=False
     )
