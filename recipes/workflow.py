@@ -84,7 +84,9 @@ def _run(step: Step, notes: str, num_threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # the steps have bars of their own
     torch.set_num_threads(num_threads)
     started = time.perf_counter()
     step.function(*step.arguments)

@@ -15,8 +15,11 @@ DEFAULT_MODEL = "runs/quickstart/checkpoint"
 
 
 def _system(model: str, device: str) -> Any:
+    from transformers.utils import logging
+
     from speechllm.pipelines.system import SpeechSystem
 
+    logging.disable_progress_bar()
     with console.status(f"loading {model}"):
         return SpeechSystem.from_pretrained(model, device=device)
 

@@ -1,0 +1,89 @@
+"""The command line: what works, and one line for each mistake."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from speechllm.audio import Audio, encode_flac, save_audio
+from speechllm.cli.main import app
+from tests.support.tiny import tiny_checkpoint, tiny_speech
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return tiny_checkpoint(tmp_path_factory.mktemp("cli") / "checkpoint")
+
+
+@pytest.fixture
+def recording(tmp_path):
+    return save_audio(Audio(tiny_speech().samples, 16_000), tmp_path / "hello.wav")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_transcribe_prints_one_json_object_a_file(checkpoint, recording):
+    result = run("transcribe", recording, recording, "--model", checkpoint, "--json")
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["input"] for row in rows] == [str(recording)] * 2
+    assert rows[0]["text"] == rows[1]["text"]
+
+
+def test_info_names_the_parts(checkpoint):
+    result = run("info", checkpoint)
+    assert result.exit_code == 0, result.output
+    assert "semantic" in result.stdout
+
+
+def empty(folder):
+    (folder / "bad.wav").write_bytes(b"")
+    return folder / "bad.wav"
+
+
+def cut(folder):
+    audio = tiny_speech()
+    content = encode_flac(audio)
+    (folder / "bad.flac").write_bytes(content[: len(content) // 2])
+    return folder / "bad.flac"
+
+
+def no_audio(folder):
+    (folder / "bad.wav").write_text("hello")
+    return folder / "bad.wav"
+
+
+@pytest.mark.parametrize("bad", [empty, cut, no_audio], ids=["empty", "cut short", "no audio"])
+def test_a_bad_file_gets_one_line(checkpoint, tmp_path, bad):
+    path = bad(tmp_path)
+    result = run("transcribe", path, "--model", checkpoint)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {path}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("transcribe", "{recording}", "--model", "{checkpoint}", "--language", "klingon"),
+            "unknown language 'klingon'",
+        ),
+        (("transcribe", "{recording}", "--model", "{folder}"), "no speechllm checkpoint"),
+        (("prepare", "picco", "{folder}/out"), "did you mean 'pico'?"),
+        (("prepare", "pico", "{folder}/out", "num_sentence=3"), "did you mean 'num_sentences'?"),
+        (("train", "unifid", "{folder}/config.yaml"), "did you mean 'unified'?"),
+        (("quickstart", "--out", "{folder}/q", "trainnig.max_steps=3"), "did you mean 'training'?"),
+        (("speak", "hello", "--out", "{folder}/x.wav", "--model", "{checkpoint}"), "cannot make sound"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(checkpoint, recording, tmp_path, arguments, message):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    result = run(*(a.format(recording=recording, checkpoint=checkpoint, folder=folder) for a in arguments))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(folder.iterdir())
