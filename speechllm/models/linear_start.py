@@ -6,8 +6,9 @@
 
     vectors of the frames of code t  =  table[-2][c_t-2] + table[-1][c_t-1] + ... + table[2][c_t+2]
 
-Small SoundStorms learn slowly: on 1.4 hours of speech this start explained more of the held-out frames
-(R2 .70) than 600 steps of training without it (.56). Not part of the paper (arXiv:2305.09636).
+Small SoundStorms learn slowly: with codes of one kind (512, 12.5 Hz) on 1.4 hours of speech, such a regression, with
+a term for the speaker, explained R2 .62 of held-out frames, and 620 training steps without this start .56 (one run
+each, tokenizers fitted separately). Not part of the paper (arXiv:2305.09636).
 """
 
 from collections.abc import Sequence
