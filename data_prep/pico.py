@@ -32,7 +32,7 @@ VOICES: dict[str, tuple[str, ...]] = {
     "it": ("it-IT",),
 }
 "Pico's voices by language; the speaker's accent chooses where there are two."
-PITCH_RANGE, SPEED_RANGE = (0.8, 1.25), (0.85, 1.2)
+PITCH_RANGE, SPEED_RANGE = (0.82, 1.22), (0.84, 1.1)
 "Where training speakers lie, as factors of the voice's own pitch and speed."
 
 

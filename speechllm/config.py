@@ -8,7 +8,8 @@
     config = load_config(TrainConfig, "config.yaml", ["learning_rate=1e-4"])
 
 An unknown key, a wrong type or a missing required key is a `ConfigError` that names the key, what
-was given and the closest known key. Types are checked by pydantic; the dataclasses stay plain.
+was given and the closest known key. A section that names some of its keys keeps the others as they
+stand in the default of its field. Types are checked by pydantic; the dataclasses stay plain.
 """
 
 import copy
@@ -84,9 +85,40 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 def build_config(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
     """Build the (frozen) dataclass `cls` from plain data, refusing unknown keys and wrong types."""
     try:
-        return _adapter(cls).validate_python(dict(data))
+        return _adapter(cls).validate_python(_with_defaults(cls, data))
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(cls, error)}") from error
+
+
+def _with_defaults(hint: Any, data: Any, default: Any = None) -> Any:
+    """Return `data` with what it leaves out of a section taken from `default`, the value that the field would have.
+
+    Without this, naming one key of a section would set the others to the defaults of the section's class, whatever
+    the field says.
+    """
+    if isinstance(data, Mapping) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        names = [field.name for field in dataclasses.fields(hint)]
+        filled = {name: getattr(default, name) for name in names} if isinstance(default, hint) else {}
+        defaults = filled or {field.name: _default_of(field) for field in dataclasses.fields(hint)}
+        return filled | {
+            key: _with_defaults(hints[key], value, defaults.get(key)) if key in names else value
+            for key, value in data.items()
+        }
+    arguments = typing.get_args(hint)
+    if isinstance(data, Mapping) and typing.get_origin(hint) in (dict, Mapping):
+        return {key: _with_defaults(arguments[1], value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_with_defaults(arguments[0], value) if arguments else value for value in data]
+    sections = [argument for argument in arguments if dataclasses.is_dataclass(argument)]
+    # X | None: a union of several sections is left to pydantic, which knows by the keys which one is meant.
+    return _with_defaults(sections[0], data, default) if len(sections) == 1 else data
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    """Return a field's default if that is a section, else None."""
+    made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+    return made if dataclasses.is_dataclass(made) else None
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

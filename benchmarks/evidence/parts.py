@@ -7,7 +7,6 @@ Only the library's public functions: the very path of the quickstart.
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
 
@@ -20,7 +19,7 @@ from speechllm.data.tokenize import tokenize_corpus
 from speechllm.errors import ConfigError
 from speechllm.models.causal_lm import BaseModelConfig
 from speechllm.tasks import TaskTag
-from speechllm.tokenizers.ctc_encoder import CTCFeatures
+from speechllm.tokenizers.ctc_encoder import CTCFeatures, CTCFeaturesConfig
 from speechllm.tokenizers.features import FeatureExtractor, LogMelFeatures, LogMelFeaturesConfig
 from speechllm.tokenizers.pretrained_features import TransformersFeatures, TransformersFeaturesConfig
 from speechllm.tokenizers.semantic import (
@@ -73,13 +72,12 @@ def build_features(name: str, budget: Budget, folders: Folders) -> FeatureExtrac
     loop = LoopConfig(
         steps=budget.ctc_steps,
         warmup_steps=min(30, budget.ctc_steps // 2),
-        optimizer=OptimizerConfig(kind="muon", learning_rate=3e-3, weight_decay=0.01),
+        optimizer=OptimizerConfig(kind="muon", learning_rate=6e-3, weight_decay=0.01),
         bf16=True,
     )
-    trunk = replace(CTCTrainConfig().trunk, dropout=0.0)
-    config = CTCTrainConfig(frame_rate=budget.frame_rate, trunk=trunk, loop=loop)
+    config = CTCTrainConfig(frame_rate=budget.frame_rate, loop=loop)
     encoder, _ = train_ctc_encoder(folders.corpus, config, folders.root / "ctc")
-    return CTCFeatures(encoder)
+    return CTCFeatures(encoder, CTCFeaturesConfig(layer=3))
 
 
 def training_audio(folders: Folders) -> Iterator[Audio]:

@@ -47,12 +47,12 @@ class Budget:
     "Spoken training sentences, each in both languages."
     num_test: int = 150
     "Unseen sentences in each of the splits test and test_speakers."
-    codebook_size: int = 512
+    codebook_size: int = 1024
     "Codes of every tokenizer."
     frame_rate: float = 12.5
     "Codes per second of every tokenizer."
-    ctc_steps: int = 420
-    "Steps of the CTC encoder, the quickstart's number."
+    ctc_steps: int = 600
+    "Steps of the CTC encoder; the codes are cut from its third layer."
     vocab_size: int = 600
     "Tokens of the byte-level BPE."
     num_texts: int = 8000
@@ -61,7 +61,7 @@ class Budget:
     "Steps of the text pretraining."
     hidden_size: int = 256
     num_layers: int = 4
-    steps: int = 90
+    steps: int = 120
     "Steps of the training on speech."
     max_tokens: int = 256
     "Length of a packed row."

@@ -16,7 +16,7 @@ import torch
 
 from speechllm.audio import Audio
 from speechllm.errors import CheckpointError, VocabularyError
-from speechllm.generation.soundstorm import default_iterations, soundstorm_decode
+from speechllm.generation.soundstorm import default_iterations, soundstorm_at_once, soundstorm_decode
 from speechllm.generation.voice import VoicePrompt
 from speechllm.models.soundstorm import SoundStorm
 from speechllm.tokenizers.codec import Codec
@@ -41,7 +41,8 @@ def synthesize(
         codec: turns acoustic codes into sound.
         voice: a prompt for all, one for each, or None: a voice is drawn.
         seed: of all draws.
-        first_iterations: passes for the first level; the others take one each.
+        first_iterations: passes for the first level; the others take one each. A model with `at_once` takes one pass
+            for all levels and draws nothing.
         temperature: of the draws at the first level; None: the model's own (`SoundStormConfig.temperature`).
         max_batch_frames: codec frames decoded at once, prompts and padding included.
 
@@ -102,16 +103,19 @@ def _decode_rows(
         condition[b, : len(row.condition)] = torch.from_numpy(row.condition)
     P = rows[0].prompt.shape[1]
     prompt = torch.from_numpy(np.stack([row.prompt for row in rows])).to(device)
-    codes = soundstorm_decode(
-        acoustic,
-        condition,
-        prompt=prompt,
-        lengths=lengths,
-        iterations=iterations,
-        temperature=temperature,
-        # The same noise for each row: none depends on its place in the batch.
-        generator=[torch.Generator().manual_seed(seed) for _ in rows],
-    )
+    if acoustic.config.at_once:
+        codes = soundstorm_at_once(acoustic, condition, prompt=prompt, lengths=lengths)
+    else:
+        codes = soundstorm_decode(
+            acoustic,
+            condition,
+            prompt=prompt,
+            lengths=lengths,
+            iterations=iterations,
+            temperature=temperature,
+            # The same noise for each row: none depends on its place in the batch.
+            generator=[torch.Generator().manual_seed(seed) for _ in rows],
+        )
     for row, row_codes in zip(rows, codes, strict=True):
         yield row_codes[:, P : P + row.num_new_frames]
 

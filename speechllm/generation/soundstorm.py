@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from speechllm.errors import ConfigError
-from speechllm.models.soundstorm import SoundStorm
+from speechllm.models.soundstorm import SoundStorm, TiedCodes
 from speechllm.nn.conformer import length_mask
 
 LogitsFunction = Callable[[Tensor, int], Tensor]
@@ -71,10 +71,51 @@ def soundstorm_decode(
         generator: one for each row makes a row independent of its batch; or one for all.
     """
     B, T = condition.shape
-    K, mask_id = model.config.num_codebooks, model.mask_id
+    K = model.config.num_codebooks
     if len(iterations) != K or min(iterations) < 1:
         raise ConfigError(f"iterations = {tuple(iterations)}, expected {K} numbers of passes, each at least 1")
-    codes = torch.full((B, K, T), mask_id, dtype=torch.long, device=condition.device)
+    codes, unknown = _masked_but_prompt(model, condition, prompt, lengths)
+
+    def logits_of(codes: Tensor, level: int) -> Tensor:
+        return model(condition, codes, lengths, torch.full_like(lengths, level)).logits
+
+    generators = [generator] * B if isinstance(generator, torch.Generator) else list(generator)
+    codes = decode_levels(logits_of, codes, unknown, iterations, temperature=temperature, generators=generators)
+    return codes.masked_fill(~length_mask(lengths, T)[:, None], 0)
+
+
+@torch.no_grad()
+def soundstorm_at_once(
+    model: SoundStorm,
+    condition: Int[Tensor, "B T"],
+    *,
+    prompt: Int[Tensor, "B K P"] | None,
+    lengths: Int[Tensor, " B"],
+) -> Int[Tensor, "B K T"]:
+    """Decode in a single pass: quantise the frame vectors that a tied model predicts when all but the prompt is masked.
+
+    Not the paper's decoding: nothing is drawn, no frame sees what another became. What is spoken is the expected
+    frame, which suits models that were trained for minutes (`SoundStormConfig.at_once`). Arguments and result are
+    those of `soundstorm_decode`.
+
+    Raises:
+        ConfigError: the model is not tied.
+    """
+    if not isinstance(model.codes, TiedCodes):
+        raise ConfigError("this SoundStorm predicts codes, not vectors (tied: false); use soundstorm_decode")
+    codes, unknown = _masked_but_prompt(model, condition, prompt, lengths)
+    vectors = model(condition, codes, lengths, torch.zeros_like(lengths)).vectors
+    codes = torch.where(unknown[:, None], model.codes.quantise(vectors), codes)
+    return codes.masked_fill(~length_mask(lengths, condition.shape[1])[:, None], 0)
+
+
+def _masked_but_prompt(
+    model: SoundStorm, condition: Int[Tensor, "B T"], prompt: Int[Tensor, "B K P"] | None, lengths: Int[Tensor, " B"]
+) -> tuple[Int[Tensor, "B K T"], Bool[Tensor, "B T"]]:
+    """Return codes that are MASK behind the prompt, and where they are to be found."""
+    B, T = condition.shape
+    K = model.config.num_codebooks
+    codes = torch.full((B, K, T), model.mask_id, dtype=torch.long, device=condition.device)
     unknown = length_mask(lengths, T)
     if prompt is not None:
         P = prompt.shape[2]
@@ -84,13 +125,7 @@ def soundstorm_decode(
             )
         codes[:, :, :P] = prompt
         unknown[:, :P] = False
-
-    def logits_of(codes: Tensor, level: int) -> Tensor:
-        return model(condition, codes, lengths, torch.full_like(lengths, level)).logits
-
-    generators = [generator] * B if isinstance(generator, torch.Generator) else list(generator)
-    codes = decode_levels(logits_of, codes, unknown, iterations, temperature=temperature, generators=generators)
-    return codes.masked_fill(~length_mask(lengths, T)[:, None], 0)
+    return codes, unknown
 
 
 def decode_levels(

@@ -69,6 +69,8 @@ class SoundStormStageConfig:
     "See `SoundStormConfig.start_context`."
     temperature: float = 0.5
     "See `SoundStormConfig.temperature`."
+    at_once: bool = False
+    "See `SoundStormConfig.at_once`."
     batches: SoundStormTrainConfig = field(default_factory=SoundStormTrainConfig)
     "What a batch holds."
     seed: int = 0
@@ -371,6 +373,7 @@ def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundS
                 tied=config.tied,
                 start_context=config.start_context,
                 temperature=config.temperature,
+                at_once=config.at_once,
                 codebook_width=vectors.shape[2] if config.tied else 0,
                 trunk=config.trunk,
                 semantic_fingerprint=semantic_tokenizer.fingerprint,

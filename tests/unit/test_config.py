@@ -50,6 +50,19 @@ def test_exponents_without_a_dot_are_numbers(write):
     assert load_config(Train, write("out: a\noptimizer: {learning_rate: 1e-4}")).optimizer.learning_rate == 1e-4
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    train: Train = Train(out=Path("stage"), steps=7, optimizer=Optimizer(kind="muon", learning_rate=0.25))
+    others: dict[str, Train] | None = None
+
+
+def test_a_section_keeps_what_its_field_says_of_the_keys_that_are_not_given(write):
+    stage = load_config(Stage, write("train: {optimizer: {learning_rate: 0.5}}"), ["train.steps=8"])
+    assert stage.train == Train(out=Path("stage"), steps=8, optimizer=Optimizer(kind="muon", learning_rate=0.5))
+    # Sections in a mapping have no field of their own: they start from their class.
+    assert load_config(Stage, write("others: {a: {out: b}}")).others == {"a": Train(out=Path("b"))}
+
+
 def test_saved_config_reads_back_equal(tmp_path):
     config = Train(out=Path("x"), mixture=(Part(tasks="ASR AST", weight=2.5),))
     save_config(config, tmp_path / "c.yaml")

@@ -1,10 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from speechllm.audio import Audio
-from speechllm.errors import AudioError, CheckpointError, VocabularyError
+from speechllm.errors import AudioError, CheckpointError, ConfigError, VocabularyError
 from speechllm.generation.cascade import synthesize
+from speechllm.generation.soundstorm import soundstorm_at_once
 from speechllm.generation.voice import VoicePrompt, encode_voice, prompt_length
 from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
 from speechllm.nn.conformer import ConformerConfig
@@ -74,6 +77,46 @@ def test_seeds_and_voices_are_heard(codec, acoustic, voice):
     base = synthesize([codes(12)], acoustic, codec, voice=voice, seed=0)[0].samples
     assert not np.array_equal(base, synthesize([codes(12)], acoustic, codec, voice=voice, seed=1)[0].samples)
     assert not np.array_equal(base, synthesize([codes(12)], acoustic, codec, voice=[other], seed=0)[0].samples)
+
+
+def at_once(acoustic):
+    model = SoundStorm(dataclasses.replace(acoustic.config, at_once=True)).eval()
+    model.load_state_dict(acoustic.state_dict())
+    return model
+
+
+def test_at_once_quantises_the_first_pass_and_keeps_prompt_and_padding(acoustic):
+    generator = torch.Generator().manual_seed(0)
+    condition = torch.randint(SEMANTIC, (2, 24), generator=generator)
+    prompt = torch.randint(N, (2, K, 6), generator=generator)
+    lengths = torch.tensor([24, 16])
+    found = soundstorm_at_once(acoustic, condition, prompt=prompt, lengths=lengths)
+    masked = torch.cat((prompt, torch.full((2, K, 18), N)), dim=2)
+    with torch.no_grad():
+        vectors = acoustic(condition, masked, lengths, torch.zeros(2, dtype=torch.long)).vectors
+    assert torch.equal(found[:, :, :6], prompt)
+    assert torch.equal(found[0, :, 6:], acoustic.codes.quantise(vectors)[0, :, 6:])
+    assert (found[1, :, 16:] == 0).all()
+    alone = soundstorm_at_once(acoustic, condition[1:, :16], prompt=prompt[1:], lengths=lengths[1:])
+    assert torch.equal(found[1:, :, :16], alone)
+
+
+def test_a_model_that_speaks_at_once_takes_one_pass_and_no_draws(codec, acoustic, voice, monkeypatch):
+    model, passes = at_once(acoustic), []
+    forward = SoundStorm.forward
+    monkeypatch.setattr(SoundStorm, "forward", lambda self, *args: passes.append(1) or forward(self, *args))
+    one, other = (synthesize([codes(8)], model, codec, voice=voice, seed=seed)[0] for seed in (1, 2))
+    assert np.array_equal(one.samples, other.samples)
+    assert len(passes) == 2
+
+
+def test_at_once_needs_vectors():
+    sizes = {"num_conditions": 4, "num_codebooks": 2, "codebook_size": 4, "tied": False}
+    with pytest.raises(ConfigError, match="at_once needs the vectors of a tied model"):
+        SoundStormConfig(**sizes, at_once=True)
+    free = SoundStorm(SoundStormConfig(**sizes, trunk=ConformerConfig(width=16, num_layers=1, num_heads=2)))
+    with pytest.raises(ConfigError, match="use soundstorm_decode"):
+        soundstorm_at_once(free, torch.zeros(1, 3, dtype=torch.long), prompt=None, lengths=torch.tensor([3]))
 
 
 def test_no_codes_give_an_empty_waveform_in_its_place(codec, acoustic, voice):
