@@ -44,6 +44,8 @@ class SoundStormTrainConfig:
     "Share of rows with such a prompt; the others draw a prefix of their own as the paper does. 0: the paper's form."
     first_level_share: float | None = None
     "Share of rows that train level 0; None: all levels alike, as in the paper."
+    all_masked_share: float = 0.0
+    "Share of the rows of level 0 that have every frame masked: how a model with `at_once` speaks. 0: the paper's masks."
     vector_loss: float = 1.0
     "Weight of the squared error of the frame's vector (tied models)."
     own_mistakes: float = 0.5
@@ -105,6 +107,7 @@ def mask_codes(
     generator: torch.Generator,
     prompt_lengths: Int[Tensor, " B"] | None = None,
     first_level_share: float | None = None,
+    all_masked_share: float = 0.0,
 ) -> MaskedCodes:
     """Mask codes for training (SoundStorm, section 3.3). Prompt, level and share are drawn for each row.
 
@@ -115,6 +118,7 @@ def mask_codes(
         generator: source of all draws.
         prompt_lengths: frames that are never masked; -1 or None: drawn uniformly from 0 .. length - 1.
         first_level_share: probability of level 0; None: levels are alike.
+        all_masked_share: probability that a row of level 0 has all its frames masked.
     """
     B, K, T = codes.shape
     drawn = (torch.rand(B, generator=generator) * lengths).long()
@@ -124,6 +128,8 @@ def mask_codes(
         higher = torch.randint(1, K, (B,), generator=generator)
         level = torch.where(torch.rand(B, generator=generator) < first_level_share, torch.zeros_like(level), higher)
     share = torch.cos(torch.rand(B, generator=generator) * torch.pi / 2)
+    if all_masked_share > 0:
+        share = share.masked_fill((level == 0) & (torch.rand(B, generator=generator) < all_masked_share), 1)
     maskable = length_mask(lengths, T) & ~length_mask(prompts, T)
     chance = torch.rand(B, T, generator=generator)
     masked = maskable & (chance < share[:, None])
@@ -193,6 +199,7 @@ class SoundStormStage:
             generator=torch.Generator().manual_seed(int(rng.integers(2**62))),
             prompt_lengths=torch.tensor([prompt for _, _, prompt in pieces]),
             first_level_share=self.config.first_level_share,
+            all_masked_share=self.config.all_masked_share,
         )
         own = torch.from_numpy(rng.random(len(rows)) < self.config.own_mistakes)
         return SoundStormBatch(condition, codes, lengths, masked, own)

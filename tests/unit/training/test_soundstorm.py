@@ -61,6 +61,19 @@ def test_masking_keeps_its_promises(seed, lengths, has_prompts):
             assert bool((hidden_above[0] | ~masked.loss_mask[b]).all())
 
 
+def test_rows_of_the_first_level_can_be_masked_whole():
+    lengths, prompts = torch.full((200,), 20), torch.full((200,), 5)
+    codes = torch.zeros(200, K, 20, dtype=torch.long)
+    generator = torch.Generator().manual_seed(0)
+    masked = mask_codes(
+        codes, lengths, mask_id=N, generator=generator, prompt_lengths=prompts, first_level_share=0.5, all_masked_share=1.0
+    )
+    num_masked = masked.loss_mask.sum(1)
+    assert bool((num_masked[masked.level == 0] == 15).all())
+    assert 0 < float((masked.level > 0).float().mean()) < 1
+    assert bool((num_masked[masked.level > 0] < 15).any())
+
+
 def test_the_mean_share_is_two_over_pi_and_levels_are_alike():
     B, T = 4_000, 50
     masked = mask_codes(
