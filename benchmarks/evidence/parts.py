@@ -77,7 +77,7 @@ def build_features(name: str, budget: Budget, folders: Folders) -> FeatureExtrac
     )
     config = CTCTrainConfig(frame_rate=budget.frame_rate, loop=loop)
     encoder, _ = train_ctc_encoder(folders.corpus, config, folders.root / "ctc")
-    return CTCFeatures(encoder, CTCFeaturesConfig(layer=3))
+    return CTCFeatures(encoder, CTCFeaturesConfig(layers=(3,)))
 
 
 def training_audio(folders: Folders) -> Iterator[Audio]:

@@ -4,7 +4,7 @@
     output = encoder(mel, lengths)                 # mel [B, M, T] at 100 Hz
     output.states[-1].shape                        # (B, T / 8, D) at 12.5 Hz
     output.log_probs.shape                         # (B, T / 8 * emissions_per_frame, 1 + symbols)
-    features = CTCFeatures(encoder, CTCFeaturesConfig(layer=3))
+    features = CTCFeatures(encoder, CTCFeaturesConfig(layers=(2, 3)))
 
 The idea of USM-v2 in AudioPaLM (arXiv:2306.12925, section 3.1: a tokenizer from an encoder with an auxiliary
 ASR loss), in miniature. CTC (Graves et al., ICML 2006) wants at least one frame per character, and speech has
@@ -143,23 +143,24 @@ def _center(frames: Float[Tensor, "B T M"], mask: Tensor) -> Float[Tensor, "B T 
 
 @dataclass(frozen=True, kw_only=True)
 class CTCFeaturesConfig:
-    """Which layer the features come from."""
+    """Which layers the features come from."""
 
-    layer: int | None = None
-    "0 is the input of the first layer, n the output of the n-th; None: the last."
+    layers: tuple[int, ...] = ()
+    """0 is the input of the first layer, n the output of the n-th; none: the last. The states of several stand side by
+    side: lower layers hold more of the sound, higher ones more of the words."""
     chunk_seconds: float = 30.0
     "Longest stretch that is encoded at once."
 
 
 class CTCFeatures:
-    """States of a trained CTC encoder as features."""
+    """States of a trained CTC encoder as features [T, D]; D is its width times the number of layers."""
 
     def __init__(self, encoder: CTCEncoder, config: CTCFeaturesConfig | None = None):
         self.encoder, self.config = encoder.float().eval(), config or CTCFeaturesConfig()
         num_layers = encoder.config.trunk.num_layers
-        self._layer = num_layers if self.config.layer is None else self.config.layer
-        if not 0 <= self._layer <= num_layers:
-            raise ConfigError(f"layer = {self.config.layer}, expected 0 to {num_layers}")
+        self._layers = self.config.layers or (num_layers,)
+        if not 0 <= min(self._layers) <= max(self._layers) <= num_layers:
+            raise ConfigError(f"layers = {list(self.config.layers)}, expected numbers from 0 to {num_layers}")
         self._mel = LogMel(encoder.mel_config)
         self._hop = samples_per_frame(self.sample_rate, self.frame_rate)
         self._fingerprint: str | None = None
@@ -183,7 +184,7 @@ class CTCFeatures:
         return self._fingerprint
 
     def __call__(self, audio: Audio) -> Float[Tensor, "T D"]:
-        """Return the states of one layer."""
+        """Return the states of the chosen layers."""
         return encode_in_chunks(audio, self._hop, self.config.chunk_seconds, self._encode)
 
     def transcribe(self, audio: Audio) -> str:
@@ -199,7 +200,8 @@ class CTCFeatures:
         return " ".join(texts)
 
     def _encode(self, samples: Float[Tensor, " S"]) -> Float[Tensor, "T D"]:
-        return self._run(samples).states[self._layer][0]
+        states = self._run(samples).states
+        return torch.cat([states[layer][0] for layer in self._layers], dim=1)
 
     def _run(self, samples: Float[Tensor, " S"]) -> CTCOutput:
         mel = self._mel(samples[None]).to(self.encoder.head.weight.device)

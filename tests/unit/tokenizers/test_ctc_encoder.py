@@ -66,11 +66,18 @@ def test_gain_is_not_heard():
 
 
 def test_reload_is_bit_exact(tmp_path):
-    features = CTCFeatures(encoder(), CTCFeaturesConfig(layer=1))
+    features = CTCFeatures(encoder(), CTCFeaturesConfig(layers=(1,)))
     features.save_pretrained(tmp_path)
     again = load_features(tmp_path)
     assert torch.equal(features(noise(9_000)), again(noise(9_000)))
     assert again.fingerprint == features.fingerprint != CTCFeatures(encoder(seed=1), features.config).fingerprint
+
+
+def test_states_of_several_layers_stand_side_by_side():
+    one, two, both = (CTCFeatures(encoder(), CTCFeaturesConfig(layers=layers)) for layers in ((1,), (2,), (1, 2)))
+    audio = noise(9_000)
+    assert torch.equal(both(audio), torch.cat((one(audio), two(audio)), dim=1))
+    assert torch.equal(two(audio), CTCFeatures(encoder())(audio))
 
 
 def test_tokenizer_folder_is_whole(tmp_path):
@@ -101,5 +108,5 @@ def test_bad_configs_are_refused():
         CTCEncoderConfig(symbols="aa")
     with pytest.raises(ConfigError, match=r"frame_rate = 10\.0"):
         CTCEncoderConfig(symbols="ab", frame_rate=10.0)
-    with pytest.raises(ConfigError, match="layer = 3, expected 0 to 2"):
-        CTCFeatures(encoder(), CTCFeaturesConfig(layer=3))
+    with pytest.raises(ConfigError, match=r"layers = \[3\], expected numbers from 0 to 2"):
+        CTCFeatures(encoder(), CTCFeaturesConfig(layers=(3,)))
