@@ -82,6 +82,7 @@ CODECS: Registry[type[Codec]] = Registry(
     "codec",
     {
         "mel-rvq": "speechllm.tokenizers.mel_rvq:MelRVQCodec",
+        "soundstream": "speechllm.tokenizers.soundstream:SoundStreamCodec",
         "transformers": "speechllm.tokenizers.pretrained_codec:PretrainedCodec",
     },
 )

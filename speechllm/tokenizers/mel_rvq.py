@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from speechllm.config import build_config, config_to_dict
 from speechllm.errors import CheckpointError, DataError
 from speechllm.nn.pretrained import fingerprint, read_folder, write_folder
+from speechllm.nn.rvq import nearest
 from speechllm.tokenizers.codec import bitrate_kbps, check_codes, check_waveforms, pad_to_frames
 from speechllm.tokenizers.kmeans import KMeansConfig, fit_kmeans
 from speechllm.tokenizers.mel import LogMel, LogMelConfig
@@ -193,16 +194,3 @@ def fit_residual_codebooks(patches: np.ndarray, config: MelRVQConfig, *, seed: i
         residual = residual - fitted.centroids[nearest(residual, fitted.centroids)]
         codebooks.append(fitted.centroids)
     return torch.stack(codebooks)
-
-
-def nearest(vectors: Float[Tensor, "T D"], codebook: Float[Tensor, "N D"]) -> Int[Tensor, " T"]:
-    """Return the index of the closest row of the codebook in squared Euclidean distance.
-
-    The four best candidates of float32 are compared in float64: float32 alone rounds differently in matrices of
-    another shape, so that an utterance could get another code in another batch.
-    """
-    flat = codebook.float()
-    scores = flat.square().sum(1) - 2 * vectors.float() @ flat.T
-    candidates = scores.topk(min(4, len(codebook)), dim=1, largest=False).indices.sort(dim=1).values
-    distances = (vectors.double()[:, None] - codebook.double()[candidates]).square().sum(2)
-    return candidates.gather(1, distances.argmin(1, keepdim=True))[:, 0]

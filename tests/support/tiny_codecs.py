@@ -2,10 +2,13 @@
 
 import torch
 
+from speechllm.nn.rvq import RVQConfig
+from speechllm.nn.seanet import SEANetConfig
 from speechllm.tokenizers.kmeans import KMeansConfig
 from speechllm.tokenizers.mel import LogMelConfig
 from speechllm.tokenizers.mel_rvq import MelRVQConfig, fit_mel_rvq
 from speechllm.tokenizers.pretrained_codec import PretrainedCodec, PretrainedCodecConfig
+from speechllm.tokenizers.soundstream import SoundStreamCodec, SoundStreamConfig
 from speechllm.tokenizers.vocoder import GriffinLimConfig
 
 
@@ -28,6 +31,22 @@ def mel_rvq():
         kmeans=KMeansConfig(passes=2),
     )
     return fit_mel_rvq([tones(seed) for seed in range(12)], config, seed=0)
+
+
+def soundstream_config(**seanet):
+    return SoundStreamConfig(
+        seanet=SEANetConfig(width=4, latent_width=16, strides=(4, 5), dilations=(1, 3), **seanet),
+        quantizer=RVQConfig(num_codebooks=3, codebook_size=32),
+    )
+
+
+def soundstream(**seanet):
+    """Return a codec with a random network and codebooks that were fitted to a batch."""
+    torch.manual_seed(0)
+    codec = SoundStreamCodec(soundstream_config(**seanet)).train()
+    with torch.no_grad():
+        codec(torch.stack([tones(seed, 8_000) for seed in range(6)]))
+    return codec.eval()
 
 
 def encodec_model():

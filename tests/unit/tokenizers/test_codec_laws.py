@@ -37,6 +37,17 @@ CASES = [
         640,
         latents=lambda codec, waveforms: codec.patches(waveforms).float().transpose(1, 2),
     ),
+    *(
+        Case(
+            name,
+            functools.partial(tiny_codecs.soundstream, num_lstm_layers=num_lstm_layers),
+            20,
+            quantized=lambda codec, codes: codec.quantizer.decode(codes),
+            latents=lambda codec, waveforms: codec.encoder(waveforms[:, None]).detach(),
+            streams=True,
+        )
+        for name, num_lstm_layers in (("soundstream", 0), ("soundstream-lstm", 1))
+    ),
     Case(
         "encodec",
         lambda: tiny_codecs.pretrained(tiny_codecs.encodec_model()),
@@ -159,7 +170,7 @@ def test_a_frame_is_the_sum_of_its_vectors(case):
     codes = codec.encode(batch(case))
     vectors = codec.codebook_vectors()
     K, N, D = vectors.shape
-    assert (K, N) == (codec.num_codebooks, codec.codebook_size)
+    assert (codec.num_codebooks, codec.codebook_size) == (K, N)
     for levels in range(1, K + 1):
         summed = torch.stack([vectors[k][codes[:, k]] for k in range(levels)]).sum(0)
         own = case.quantized(codec, codes[:, :levels]).transpose(1, 2)
