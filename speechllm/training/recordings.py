@@ -9,7 +9,6 @@ Corpora are held in memory as 16-bit samples (115 MB an hour at 16 kHz); files a
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ class Recordings:
             return torch.from_numpy(load_audio(source, self.sample_rate).samples)
         return torch.from_numpy(source.astype(np.float32) / PCM_STEPS)
 
-    def split(self, share: float, *, seed: int) -> tuple[Self, Self]:
+    def split(self, share: float, *, seed: int) -> tuple["Recordings", "Recordings"]:
         """Return two sets: most, and a random `share` (at least one) that is held out.
 
         Raises:
@@ -72,7 +71,7 @@ class Recordings:
         order = np.random.default_rng(seed).permutation(len(self))
         count = min(len(self) - 1, max(1, round(share * len(self))))
         sets = [[self.sources[i] for i in sorted(part)] for part in (order[count:], order[:count])]
-        return type(self)(sets[0], self.sample_rate), type(self)(sets[1], self.sample_rate)
+        return Recordings(sets[0], self.sample_rate), Recordings(sets[1], self.sample_rate)
 
 
 def load_recordings(*, corpora: Sequence[str | Path], folders: Sequence[str | Path], sample_rate: int) -> Recordings:
