@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from speechllm.config import load_config
 from speechllm.errors import ConfigError
 from speechllm.training.neural_codec import NeuralCodecTrainConfig, measure_codec, train_neural_codec
@@ -72,5 +70,4 @@ def train_codec_recipe(config: CodecRecipeConfig) -> Path:
 
 
 if __name__ == "__main__":
-    torch.set_float32_matmul_precision("high")
     main(sys.argv[1], sys.argv[2:])

@@ -110,7 +110,9 @@ class SoundStreamCodec(nn.Module):
         In train mode the codebooks learn from the batch and rows use a random number of levels.
         """
         quantized = self.quantizer(self.encoder(waveforms[:, None]))
-        return Reconstruction(self.decoder(quantized.latents)[:, 0], quantized.codes, quantized.commitment)
+        # Under autocast the decoder's output is bfloat16, too coarse for spectra.
+        made = self.decoder(quantized.latents)[:, 0].float()
+        return Reconstruction(made, quantized.codes, quantized.commitment)
 
     @torch.no_grad()
     def encode(self, waveforms: Float[Tensor, "B S"]) -> Int[Tensor, "B K T"]:

@@ -110,6 +110,12 @@ def test_training_lowers_the_spectral_loss_and_saves_a_codec(tmp_path):
     assert all(1 <= row["perplexity"] <= 16 for row in rows)
 
 
+def test_bfloat16_trains_the_same_parts(tmp_path):
+    stages = [NeuralCodecStage(recordings(), config(bf16=bf16, steps=1)) for bf16 in (False, True)]
+    losses = [train_stage(s, s.config.loop, tmp_path / str(i)).losses[0] for i, s in enumerate(stages)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
 def test_history_has_every_part(tmp_path):
     import json
 
