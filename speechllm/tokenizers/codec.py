@@ -5,8 +5,8 @@
     codec.decode(codes[:, :4])                             # [B, 4, T] -> [B, T * samples_per_frame], coarser
 
 Level 0 is the coarsest: every prefix of the K levels decodes. The kinds are mel-rvq, which learns in seconds,
-soundstream, which we train on a GPU, and transformers: EnCodec, DAC, Mimi, X-Codec. A codec of your own follows `Codec` and
-is registered with `CODECS.register("my-codec", "my_package.codec:MyCodec")`.
+soundstream, which is trained on a GPU, and transformers: EnCodec, DAC, Mimi, X-Codec. A codec of your own follows
+`Codec` and is registered with `CODECS.register("my-codec", "my_package.codec:MyCodec")`.
 """
 
 import json
