@@ -15,7 +15,7 @@ def gradient(balancer, scale):
     output = torch.linspace(-1, 3, 12).reshape(2, 6).requires_grad_()
     loss = balancer(losses(output, scale), output)
     loss.backward()
-    return float(loss), output.grad
+    return float(loss.detach()), output.grad
 
 
 def alone(name):
