@@ -22,29 +22,34 @@ class Balancer(nn.Module):
     """The running means are buffers: they are saved with the model, so that a resumed run goes on as it was."""
 
     totals: Tensor
-    weight: Tensor
+    counts: Tensor
 
     def __init__(self, weights: Mapping[str, float], *, decay: float = 0.999):
         super().__init__()
         if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise ConfigError(f"loss weights are {dict(weights)}, expected numbers of at least 0, one above it")
         self.weights, self.decay = dict(weights), decay
-        # Sums of decaying terms and of their weights: their quotient is a mean from the first step on.
+        # Sums of decaying terms and of their weights: their quotient is a mean from a loss's first step on.
         self.register_buffer("totals", torch.zeros(len(weights)))
-        self.register_buffer("weight", torch.zeros(()))
+        self.register_buffer("counts", torch.zeros(len(weights)))
 
     def forward(self, losses: Mapping[str, Tensor], output: Float[Tensor, "B S"]) -> Float[Tensor, ""]:
-        """Return a scalar: its value is the weighted sum of the losses, its gradient at `output` the balanced one."""
-        value = sum((self.weights[name] * losses[name].detach() for name in self.weights), start=output.new_zeros(()))
+        """Return a scalar: its value is the weighted sum of the losses, its gradient at `output` the balanced one.
+
+        A loss that is not among `losses` has no share in this step.
+        """
+        names = [name for name in self.weights if name in losses]
+        value = sum((self.weights[name] * losses[name].detach() for name in names), start=output.new_zeros(()))
         if not output.requires_grad:
             return value
-        gradients = [self._gradient(losses[name], output) for name in self.weights]
+        gradients = [self._gradient(losses[name], output) for name in names]
+        present = torch.tensor([list(self.weights).index(name) for name in names], device=output.device)
         norms = torch.stack([gradient.norm() for gradient in gradients])
-        self.totals.mul_(self.decay).add_(norms)
-        self.weight.mul_(self.decay).add_(1)
-        means = self.totals / self.weight
-        shares = torch.tensor(list(self.weights.values()), device=output.device) / sum(self.weights.values())
-        scales = shares / means.clamp_min(1e-12)
+        self.totals[present] = self.totals[present] * self.decay + norms
+        self.counts[present] = self.counts[present] * self.decay + 1
+        means = (self.totals / self.counts)[present]
+        weights = torch.tensor([self.weights[name] for name in names], device=output.device)
+        scales = weights / weights.sum().clamp_min(1e-12) / means.clamp_min(1e-12)
         balanced = sum((s * g for s, g in zip(scales, gradients, strict=True)), start=torch.zeros_like(output))
         # A product whose gradient is `balanced`, in place of the losses; then the value is put right.
         carrier = (output * balanced).sum()

@@ -57,6 +57,9 @@ class CodecLossConfig:
     "Distance of the discriminators' features; left out without a discriminator."
     commitment: float = 1.0
     "Weight of the encoder's distance to its codebooks, which is not balanced."
+    adversarial_from_step: int = 0
+    """Until this step (batch, with several processes) the codec learns from the other losses alone, while the
+    discriminators learn already: early on they know nothing, but have most of the gradient."""
     decay: float = 0.999
     "Of the running means of gradient lengths."
 
@@ -98,8 +101,8 @@ class CodecAndCritics(nn.Module):
         weights = {name: getattr(config.losses, name) for name in names}
         self.balancer = Balancer(weights, decay=config.losses.decay)
 
-    def forward(self, waveforms: Float[Tensor, "B S"]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to be minimised and its parts."""
+    def forward(self, waveforms: Float[Tensor, "B S"], step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss to be minimised in this step and its parts."""
         made: Reconstruction = self.codec(waveforms)
         losses = {
             "waveform": (made.waveforms - waveforms).abs().mean(),
@@ -108,9 +111,10 @@ class CodecAndCritics(nn.Module):
         critics = waveforms.new_zeros(())
         if self.discriminator is not None:
             real = self.discriminator(waveforms)
-            with _frozen(self.discriminator):
-                fake = self.discriminator(made.waveforms)
-            losses["adversarial"], losses["features"] = adversarial_loss(fake), feature_loss(real, fake)
+            if step >= self.config.losses.adversarial_from_step:
+                with _frozen(self.discriminator):
+                    fake = self.discriminator(made.waveforms)
+                losses["adversarial"], losses["features"] = adversarial_loss(fake), feature_loss(real, fake)
             critics = discriminator_loss(real, self.discriminator(made.waveforms.detach()))
         loss = self.balancer(losses, made.waveforms) + self.config.losses.commitment * made.commitment + critics
         return loss, losses | {"commitment": made.commitment, "discriminator": critics}
@@ -132,15 +136,16 @@ class NeuralCodecStage:
         hop = config.codec.seanet.samples_per_frame
         self._crop = num_frames(seconds_to_samples(config.crop_seconds, config.codec.sample_rate), hop) * hop
 
-    def batch(self, step: int) -> dict[str, Tensor]:
+    def batch(self, step: int) -> dict[str, Any]:
         """Return crops from anywhere in the recordings."""
         generator = np.random.default_rng((self.config.loop.seed, step))
         positions = generator.integers(self._recordings.num_positions, size=self.config.batch_size)
-        return {"waveforms": torch.stack([self._recordings.crop(int(place), self._crop) for place in positions])}
+        crops = [self._recordings.crop(int(place), self._crop) for place in positions]
+        return {"waveforms": torch.stack(crops), "step": step}
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of codec and discriminators, and its parts."""
-        loss, parts = self.model(batch["waveforms"])
+        loss, parts = self.model(batch["waveforms"], batch["step"])
         return loss, {name: part.item() for name, part in parts.items()}
 
 

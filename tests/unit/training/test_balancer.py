@@ -49,6 +49,14 @@ def test_its_averages_are_saved():
     assert torch.equal(gradient(again, 3.0)[1], gradient(balancer, 3.0)[1])
 
 
+def test_an_absent_loss_has_no_share():
+    output = torch.linspace(-1, 3, 12).reshape(2, 6).requires_grad_()
+    balancer = Balancer({"near": 1.0, "far": 3.0})
+    balancer({"near": losses(output)["near"]}, output).backward()
+    torch.testing.assert_close(output.grad, alone("near"))
+    torch.testing.assert_close(gradient(balancer, 1.0)[1], 0.25 * alone("near") + 0.75 * alone("far"))
+
+
 def test_without_a_graph_it_is_the_weighted_sum():
     output = torch.zeros(1, 4)
     assert float(Balancer({"near": 2.0, "far": 1.0})(losses(output), output)) == pytest.approx(4.0)
