@@ -23,11 +23,11 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from speechllm.audio import num_frames
 from speechllm.config import build_config, config_to_dict
-from speechllm.errors import AudioError, CheckpointError, DataError, VocabularyError
+from speechllm.errors import CheckpointError, DataError
 from speechllm.nn.pretrained import fingerprint, read_folder, write_folder
-from speechllm.tokenizers.codec import bitrate_kbps
+from speechllm.nn.rvq import nearest
+from speechllm.tokenizers.codec import bitrate_kbps, check_codes, check_waveforms, pad_to_frames
 from speechllm.tokenizers.kmeans import KMeansConfig, fit_kmeans
 from speechllm.tokenizers.mel import LogMel, LogMelConfig
 from speechllm.tokenizers.vocoder import GriffinLim, GriffinLimConfig
@@ -112,10 +112,7 @@ class MelRVQCodec(nn.Module):
         Raises:
             AudioError: no samples, or samples that are not finite.
         """
-        if waveforms.shape[1] == 0:
-            raise AudioError("the waveforms are empty: give at least one sample")
-        if not bool(torch.isfinite(waveforms).all()):
-            raise AudioError("the waveforms hold samples that are NaN or infinite; expected numbers in [-1, 1]")
+        check_waveforms(waveforms)
         patches = self.patches(waveforms)
         residual = patches.flatten(0, 1)
         codes = []
@@ -134,21 +131,14 @@ class MelRVQCodec(nn.Module):
 
     def decode_mel(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B M T2"]:
         """Return the log-mel frames that the codes stand for, T2 = T * frames_per_patch."""
-        K = codes.shape[1]
-        if not 1 <= K <= self.num_codebooks:
-            raise VocabularyError(f"got {K} levels of codes, expected 1 to {self.num_codebooks}")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise VocabularyError(
-                f"codes range over {int(codes.min())}..{int(codes.max())}, expected 0..{self.codebook_size - 1}"
-            )
-        summed = sum((self.codebooks[k][codes[:, k]] for k in range(1, K)), start=self.codebooks[0][codes[:, 0]])
+        check_codes(codes, self.num_codebooks, self.codebook_size)
+        levels = range(1, codes.shape[1])
+        summed = sum((self.codebooks[k][codes[:, k]] for k in levels), start=self.codebooks[0][codes[:, 0]])
         return rearrange(summed, "b t (p m) -> b m (t p)", p=self.config.frames_per_patch)
 
     def patches(self, waveforms: Float[Tensor, "B S"]) -> Float[Tensor, "B T D"]:
         """Return float64 patches of log-mel frames, D = frames_per_patch * num_mels."""
-        S = waveforms.shape[1]
-        T = num_frames(S, self.samples_per_frame)
-        padded = nn.functional.pad(waveforms.double(), (0, T * self.samples_per_frame - S))
+        padded = pad_to_frames(waveforms.double(), self.samples_per_frame)
         return rearrange(self.mel(padded), "b m (t p) -> b t (p m)", p=self.config.frames_per_patch)
 
     def codebook_vectors(self) -> Float[Tensor, "K N D"]:
@@ -204,16 +194,3 @@ def fit_residual_codebooks(patches: np.ndarray, config: MelRVQConfig, *, seed: i
         residual = residual - fitted.centroids[nearest(residual, fitted.centroids)]
         codebooks.append(fitted.centroids)
     return torch.stack(codebooks)
-
-
-def nearest(vectors: Float[Tensor, "T D"], codebook: Float[Tensor, "N D"]) -> Int[Tensor, " T"]:
-    """Return the index of the closest row of the codebook in squared Euclidean distance.
-
-    The four best candidates of float32 are compared in float64: float32 alone rounds differently in matrices of
-    another shape, so that an utterance could get another code in another batch.
-    """
-    flat = codebook.float()
-    scores = flat.square().sum(1) - 2 * vectors.float() @ flat.T
-    candidates = scores.topk(min(4, len(codebook)), dim=1, largest=False).indices.sort(dim=1).values
-    distances = (vectors.double()[:, None] - codebook.double()[candidates]).square().sum(2)
-    return candidates.gather(1, distances.argmin(1, keepdim=True))[:, 0]

@@ -2,10 +2,11 @@ import pytest
 import torch
 
 from speechllm.errors import AudioError, CheckpointError, DataError, RegistryError, VocabularyError
+from speechllm.nn.rvq import nearest
 from speechllm.tokenizers.codec import Codec, bitrate_kbps, load_codec
 from speechllm.tokenizers.kmeans import KMeansConfig
 from speechllm.tokenizers.mel import LogMelConfig
-from speechllm.tokenizers.mel_rvq import MelRVQConfig, fit_mel_rvq, nearest
+from speechllm.tokenizers.mel_rvq import MelRVQConfig, fit_mel_rvq
 from speechllm.tokenizers.vocoder import GriffinLimConfig
 
 CONFIG = MelRVQConfig(

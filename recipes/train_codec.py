@@ -1,0 +1,73 @@
+"""Train a SoundStream codec on prepared corpora or folders of audio, from a config.
+
+    python -m recipes.train_codec recipes/codec_16khz/config.yaml corpora='[runs/corpus]' out=runs/codec
+    python -m recipes.train_codec recipes/codec_16khz/config.yaml audio='[recordings]' train.loop.steps=1000
+
+The result is a codec folder for `load_codec` and for the recipes that take one; a killed run goes on when called
+again. report.json measures it, level by level, on recordings that were held out.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from speechllm.config import load_config
+from speechllm.errors import ConfigError
+from speechllm.training.neural_codec import NeuralCodecTrainConfig, measure_codec, train_neural_codec
+from speechllm.training.recordings import load_recordings
+
+REPORT_FILE = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecRecipeConfig:
+    """One codec: where its audio comes from, how it is trained."""
+
+    train: NeuralCodecTrainConfig
+    "Sizes, losses, batches, loop."
+    corpora: list[str] = field(default_factory=list)
+    "Folders that `prepare` wrote; their `train` splits are used, both sides."
+    audio: list[str] = field(default_factory=list)
+    "Folders of audio files, at any depth, format and rate."
+    out: str = "runs/codec"
+    "Folder for the codec."
+    held_out_share: float = 0.02
+    "Share of the recordings that are kept for the report; at least one."
+    max_measured: int = 50
+    "Held-out recordings in the report."
+
+
+def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Train by a config file; returns the codec's folder."""
+    return train_codec_recipe(load_config(CodecRecipeConfig, config_path, overrides))
+
+
+def train_codec_recipe(config: CodecRecipeConfig) -> Path:
+    """Train, save, measure; return the codec's folder."""
+    if not config.corpora and not config.audio:
+        raise ConfigError("corpora and audio are both empty; name folders, for example audio='[recordings]'")
+    sample_rate = config.train.codec.sample_rate
+    recordings = load_recordings(corpora=config.corpora, folders=config.audio, sample_rate=sample_rate)
+    training, held_out = recordings.split(config.held_out_share, seed=config.train.loop.seed)
+    codec, report = train_neural_codec(training, config.train, config.out)
+    measured = [held_out.samples(i) for i in range(min(len(held_out), config.max_measured))]
+    codec.to("cpu")
+    rows = measure_codec(codec, [waveform for waveform in measured if len(waveform)])
+    content = {
+        "steps": report.steps,
+        "seconds": report.seconds,
+        "parameters": sum(parameter.numel() for parameter in codec.parameters()),
+        "fingerprint": codec.fingerprint,
+        "num_training_recordings": len(training),
+        "num_measured_recordings": len(measured),
+        "levels": rows,
+    }
+    out = Path(config.out)
+    (out / REPORT_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
