@@ -11,8 +11,8 @@
     coarse     P P P # # # # # # #                         # # #|# # # # # # #       P: the prompt's, #: drawn
 
 The prompt's acoustic codes come after all the semantic ones, its own included; its fine codes are the recording's. The
-fine stage goes by chunks of 3 s, all chunks of all rows as one batch. (AudioLM, arXiv:2209.03143, section 3.4; windows
-as SoundStorm's authors ran it, arXiv:2305.09636, section 4.)
+fine stage goes by chunks of 3 s, all chunks of all rows as one batch. (AudioLM, arXiv:2209.03143, section 3; windows
+as in SoundStorm's comparison with it, arXiv:2305.09636.)
 
 Where repeats are removed, no code says how long it lasts. The coarse stage then closes a window itself, by EOS, or is
 stopped at twice the expected length; and which semantic codes a window's last 3 s spoke is taken to be proportional.
@@ -41,7 +41,7 @@ MAX_STRETCH, SLACK_SECONDS = 2.0, 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class AudioLMSampling:
-    """How each stage draws. The paper's temperatures are 0.6, 0.8, 0.6 (section 4.2)."""
+    """How each stage draws. The paper's temperatures are 0.6, 0.8, 0.6 (section 4)."""
 
     semantic: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.6))
     "Which words."

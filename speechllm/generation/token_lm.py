@@ -6,8 +6,8 @@
     drawn.ended          # the stage closed it by EOS; else max_frames did
 
 Rows of any length share a batch and leave it as they end; each draws from a generator of its own seed. The head in use
-holds the legal ids of one level and nothing else (models/token_lm.py). EOS stands between frames only, as frame rows
-are in step: what is given is whole frames, so all rows of a batch are at the same level.
+holds the legal ids of one level and nothing else (models/token_lm.py). What is given is whole frames, so that all rows
+of a batch are at the same level; EOS is legal between frames only, so that what is drawn is whole frames, too.
 """
 
 from collections.abc import Sequence
@@ -112,6 +112,7 @@ class _Batch:
         for b, prompt in enumerate(prompts):
             ids[b, T - len(prompt) :], mask[b, T - len(prompt) :] = prompt, True
         self.ids, self.mask = (torch.from_numpy(array).to(lm.device) for array in (ids, mask))
+        self.is_padded = bool((~self.mask).any())
         self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)
         room = lm.layout.num_levels * max(request.max_frames for request in requests)
         self.cache = PreallocatedCache(lm.config.decoder.num_layers, reserve=T + room)
@@ -129,7 +130,7 @@ class _Batch:
                 if not len(self.origin):
                     break
             # Without padding no mask is given: attention then takes its fastest path.
-            mask = None if bool(self.mask.all()) else self.mask
+            mask = self.mask if self.is_padded else None
             hidden = self.lm.hidden(self.ids, mask=mask, positions=self.positions, cache=self.cache)
             index = self._choose(self.lm.logits(hidden[:, -1], phase), phase, frame)
             codes = index.cpu().numpy()
@@ -163,7 +164,8 @@ class _Batch:
 
     def _append(self, ids: Int[Tensor, " B"]) -> None:
         self.ids, self.positions = ids[:, None], self.positions[:, -1:] + 1
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], dim=1)
+        if self.is_padded:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(ids), 1)], dim=1)
 
     def _leave(self, stays: np.ndarray) -> None:
         """Keep the rows that go on."""
@@ -171,6 +173,7 @@ class _Batch:
             return
         rows = torch.from_numpy(np.flatnonzero(stays)).to(self.ids.device)
         self.ids, self.positions, self.mask = self.ids[rows], self.positions[rows], self.mask[rows]
+        self.is_padded = self.is_padded and bool((~self.mask).any())
         self.previous, self.origin = self.previous[stays], self.origin[stays]
         if len(rows):
             select_rows(self.cache, rows)

@@ -3,20 +3,19 @@
     model = AudioLM.from_pretrained("runs/audiolm")
     model.semantic, model.coarse, model.fine          # each a TokenLM; semantic and fine may be absent
 
-    stage      models (arXiv:2209.03143, section 3.3)          assumes
+    stage      models (arXiv:2209.03143, section 3)          assumes
     semantic   p(z_t | z_<t)                                   sound tells nothing new of what comes
     coarse     p(y_t^q | z, y_<t, y_t^<q)        q <= Q'
     fine       p(y_t^q | y^<=Q', y_<t, y_t^<q)   q > Q'        fine levels are local and need no z
 
 Without `semantic` it is an acoustic stage for another LM's semantic codes, like SoundStorm; without `fine`, the coarse
-stage has all the levels, as in the paper's piano model (section 4.6).
+stage has all the levels, as in the paper's piano model.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import torch
 from torch import nn
 
 from speechllm.config import build_config, config_to_dict
@@ -94,11 +93,6 @@ class AudioLM(nn.Module):
         self.semantic = _stage("semantic", config.semantic, config.sizes)
         self.coarse = TokenLM(config.coarse, stage_layout("coarse", config.sizes))
         self.fine = _stage("fine", config.fine, config.sizes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.coarse.device
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""

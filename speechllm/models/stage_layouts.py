@@ -11,7 +11,7 @@
 
 Frames follow one another, and within a frame its levels. Each level has a block of ids of its own, so that no two
 meanings share an id. EOS is legal only between frames; the fine stage needs none, for its length is that of its prefix.
-(AudioLM, arXiv:2209.03143, section 3.3; the marks are ours, the paper does not print any.)
+(AudioLM, arXiv:2209.03143, section 3; the marks are ours, the paper does not print any.)
 """
 
 from dataclasses import dataclass

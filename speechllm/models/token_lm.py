@@ -8,9 +8,9 @@ Each place in a frame has a head of its own over the ids that are legal there. S
 a step multiplies with the rows of one level where one head for the whole vocabulary has K times as many.
 
 The trunk is a stock Llama, drawn at random: rotary positions, RMSNorm, gated feed-forward. AudioLM (arXiv:2209.03143,
-section 4.1) adds T5's learned relative bias to the attention scores instead. That bias is a table look-up for every
-pair of positions, in every step, which costs more than the attention itself and shuts out the fused kernels; rotary
-positions are relative as well.
+section 4) has T5's learned relative bias instead. That is a look-up for every pair of positions, added to the scores
+in each layer and in each step of decoding, and it shuts out the fused attention kernels; rotary positions are relative
+without it. The paper's dropout of 0.1 is on attention weights alone here, the only place where a Llama has any.
 """
 
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from speechllm.models.stage_layouts import StageLayout
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Sizes of the trunk. AudioLM's own: width 1024, 12 layers, 16 heads, feed_forward 4096 (section 4.1)."""
+    """Sizes of the trunk. AudioLM's own: width 1024, 12 layers, 16 heads, feed_forward 4096 (section 4)."""
 
     width: int = 256
     "Width D of a position."

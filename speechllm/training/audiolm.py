@@ -3,7 +3,7 @@
     model, reports = train_audiolm("corpus/", semantic_tokenizer, codec, config, "runs/audiolm")
     reports["coarse"].losses[-1]
 
-    stage      a row (arXiv:2209.03143, sections 3.3 and 4.2)                   crop
+    stage      a row (arXiv:2209.03143, sections 3 and 4)                     crop
     semantic   BOS z ... z EOS          EOS only where the crop holds the end   30 s
     coarse     z ... z BOS y ... y EOS  EOS always: all of z has been said      10 s
     fine       y ... y BOS y ... y      no EOS: as long as its prefix           3 s

@@ -62,7 +62,7 @@ def test_repeats_come_back_from_their_lengths(codes):
 
 @pytest.mark.golden
 def test_coarse_ids_of_the_paper_s_sizes():
-    # Time-major, level-minor, level q shifted by q * 1024 (arXiv:2209.03143, section 3.3), after the semantic codes.
+    # Time-major, level-minor, level q shifted by q * 1024 (arXiv:2209.03143, section 3), after the semantic codes.
     sizes = CodeSizes(num_conditions=1024, codebook_size=1024, num_codebooks=12, num_coarse=4)
     ids = stage_layout("coarse", sizes).encode(np.array([[7]]), np.array([[1, 5], [2, 6], [3, 7], [4, 8]]), end=True)
     coarse = [1024 * (1 + q) + code for frame in ([1, 2, 3, 4], [5, 6, 7, 8]) for q, code in enumerate(frame)]

@@ -8,9 +8,10 @@ from speechllm.audio import Audio, encode_flac
 from speechllm.data.prepare import prepare_corpus
 from speechllm.data.records import Record
 from speechllm.errors import ConfigError, DataError
-from speechllm.generation.audiolm import continue_speech
-from speechllm.generation.voice import encode_voice
-from speechllm.models.audiolm import AudioLM
+from speechllm.generation.acoustic import AcousticDecoding
+from speechllm.generation.audiolm import audiolm_codes, continue_speech
+from speechllm.generation.voice import VoicePrompt, encode_voice
+from speechllm.models.audiolm import AudioLM, AudioLMConfig
 from speechllm.models.stage_layouts import STAGES, CodeSizes, remove_repeats, stage_layout
 from speechllm.models.token_lm import DecoderConfig, StageLMConfig, TokenLM
 from speechllm.tokenizers.fake import FakeSemanticTokenizer
@@ -122,6 +123,49 @@ def test_the_fine_stage_learns_what_follows_from_the_coarse_codes(tmp_path):
     with torch.no_grad():
         accuracy = np.mean([training.loss(training.batch(step))[1]["accuracy"] for step in range(60, 64)])
     assert accuracy > 0.9
+
+
+def test_the_voice_of_the_coarse_stage_comes_from_the_prompt_and_the_content_from_the_codes(tmp_path):
+    # A frame says (semantic code) in its first level and (code + speaker) in its second: 7 codes, 2 speakers.
+    rng = np.random.default_rng(0)
+
+    def utterance(speaker, length):
+        semantic = rng.integers(7, size=length)
+        frames = np.repeat(semantic, 2)
+        return AcousticUtterance(semantic, np.stack([frames, (frames + 4 * speaker) % 8]), str(speaker))
+
+    sizes = CodeSizes(num_conditions=7, codebook_size=8, num_codebooks=2, num_coarse=2)
+    decoder = DecoderConfig(width=48, num_layers=2, num_heads=2, feed_forward=96)
+    config = AudioLMConfig(
+        sizes=sizes,
+        frame_rate=25.0,
+        frames_per_condition=2,
+        coarse=StageLMConfig(decoder=decoder, window_seconds=1.0),
+        prompt_seconds=0.3,
+    )
+    torch.manual_seed(0)
+    model = AudioLM(config)
+    corpus = [utterance(i % 2, 8) for i in range(200)]
+    training = TokenLMStage(model.coarse, corpus, code_rate=12.5, frames_per_condition=2, batch_size=16, seed=0)
+    loop = LoopConfig(
+        steps=250, optimizer=OptimizerConfig(kind="muon", learning_rate=2e-2), warmup_steps=10, progress=False
+    )
+    train_stage(training, loop, tmp_path, heads=model.coarse.heads.parameters())
+
+    def shifts(voices, rows):
+        spoken = audiolm_codes(model, [row.semantic for row in rows], voices, AcousticDecoding(temperature=1.0), seed=0)
+        content = np.mean(
+            [np.mean(one[0] == np.repeat(row.semantic, 2)) for one, row in zip(spoken, rows, strict=True)]
+        )
+        return content, [np.mean((one[1] - one[0]) % 8 == 4) for one in spoken]
+
+    rows = [utterance(0, 5) for _ in range(12)]
+    prompts = [utterance(i % 2, 3) for i in range(12)]
+    voices = [VoicePrompt(prompt.semantic, prompt.acoustic) for prompt in prompts]
+    content, second = shifts(voices, rows)
+    print(content, second)
+    content, second = shifts([None] * 12, rows)
+    print(content, second)
 
 
 def test_no_utterances_is_said_in_one_line():
