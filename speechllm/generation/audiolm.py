@@ -21,7 +21,7 @@ stopped at twice the expected length; and which semantic codes a window's last 3
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Int
@@ -33,7 +33,7 @@ from speechllm.generation.token_lm import MAX_BATCH_TOKENS, StageRequest, genera
 from speechllm.generation.voice import VoicePrompt
 from speechllm.models.audiolm import AudioLM, AudioLMConfig
 from speechllm.models.stage_layouts import STAGES, remove_repeats
-from speechllm.models.token_lm import TokenLM
+from speechllm.models.token_lm import StageLMConfig, TokenLM
 
 MAX_STRETCH, SLACK_SECONDS = 2.0, 0.5
 "A window whose length the model draws ends, at the latest, at this multiple of the usual length plus so much."
@@ -55,8 +55,12 @@ class AudioLMSampling:
     @classmethod
     def of(cls, config: AudioLMConfig) -> Self:
         """Return the temperatures that the model brings along."""
-        known = {name: stage.temperature for name in STAGES if (stage := getattr(config, name)) is not None}
-        return cls(**{name: SamplingConfig(temperature=t) for name, t in known.items() if t is not None})
+        own: dict[str, Any] = {}
+        for name in STAGES:
+            stage: StageLMConfig | None = getattr(config, name)
+            if stage is not None and stage.temperature is not None:
+                own[name] = SamplingConfig(temperature=stage.temperature)
+        return cls(**own)
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,7 +126,9 @@ class _Batch:
         while len(self.origin):
             phase, frame = step % K, step // K
             if phase == 0 and step:
-                self._leave(np.array([len(self.written[i]) < K * self.requests[i].max_frames for i in self.origin]))
+                self._leave(
+                    np.array([len(self.written[i]) < K * self.requests[i].max_frames for i in self.origin.tolist()])
+                )
                 if not len(self.origin):
                     break
             # Without padding no mask is given: attention then takes its fastest path.
@@ -135,9 +137,9 @@ class _Batch:
             index = self._choose(self.lm.logits(hidden[:, -1], phase), phase, frame)
             codes = index.cpu().numpy()
             running = np.ones(len(codes), dtype=bool)
-            if phase == 0 and self.lm.layout.eos_id is not None:
-                running = codes < self.lm.heads[0].weight.shape[0] - 1
-            for row, i in enumerate(self.origin):
+            if phase == 0 and self.lm.eos_column is not None:
+                running = codes != self.lm.eos_column
+            for row, i in enumerate(self.origin.tolist()):
                 self.ended[i] = not running[row]
                 if running[row]:
                     self.written[i].append(int(codes[row]))
@@ -151,15 +153,15 @@ class _Batch:
         ]
 
     def _choose(self, logits: Float[Tensor, "B C"], phase: int, frame: int) -> Int[Tensor, " B"]:
-        if phase == 0 and self.lm.layout.eos_id is not None:
-            early = [row for row, i in enumerate(self.origin) if frame < self.requests[i].min_frames]
-            logits[early, -1] = -torch.inf
+        if phase == 0 and self.lm.eos_column is not None:
+            early = [row for row, i in enumerate(self.origin.tolist()) if frame < self.requests[i].min_frames]
+            logits[early, self.lm.eos_column] = -torch.inf
         if self.forbids_repeats:
             rows = np.flatnonzero(self.previous >= 0)
             logits[rows, self.previous[rows]] = -torch.inf
         uniforms = None
         if not self.sampling.is_greedy:
-            uniforms = np.array([self.generators[i].random() for i in self.origin])
+            uniforms = np.array([self.generators[i].random() for i in self.origin.tolist()])
         return choose(logits, self.sampling, uniforms)
 
     def _append(self, ids: Int[Tensor, " B"]) -> None:

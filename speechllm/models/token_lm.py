@@ -99,6 +99,8 @@ class TokenLM(nn.Module):
             )
         )
         choices = [len(layout.legal_ids(k)) for k in range(layout.num_levels)]
+        # EOS is the last column of the head where it is legal, and of no other.
+        self.eos_column = None if layout.eos_id is None else choices[0] - 1
         self.heads = nn.ModuleList(nn.Linear(sizes.width, count, bias=False) for count in choices)
         self._block_starts = [layout.vocabulary[name].start for name in layout.target_blocks]
 
@@ -162,13 +164,13 @@ class TokenLM(nn.Module):
     def ids_of(self, index: Int[Tensor, " B"], phase: int) -> Int[Tensor, " B"]:
         """Return the ids that the heads' columns stand for."""
         ids = index + self._block_starts[phase]
-        if phase or self.layout.eos_id is None:
+        if phase or self.eos_column is None or self.layout.eos_id is None:
             return ids
-        return torch.where(index == self.heads[0].weight.shape[0] - 1, self.layout.eos_id, ids)
+        return torch.where(index == self.eos_column, self.layout.eos_id, ids)
 
     def _index(self, ids: Int[Tensor, "B m"], phase: int) -> Int[Tensor, "B m"]:
         """Return the heads' columns of ids: the inverse of `ids_of`."""
         index = ids - self._block_starts[phase]
-        if phase or self.layout.eos_id is None:
+        if phase or self.eos_column is None:
             return index
-        return torch.where(ids == self.layout.eos_id, self.heads[0].weight.shape[0] - 1, index)
+        return torch.where(ids == self.layout.eos_id, self.eos_column, index)
