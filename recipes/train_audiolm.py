@@ -1,6 +1,6 @@
 """Train AudioLM on a prepared corpus: codes, three token LMs, and some continuations to listen to.
 
-    speechllm prepare pico runs/audiolm_small/corpus languages='[en]' num_sentences=600
+    speechllm prepare pico runs/audiolm_small/corpus num_sentences=600
     python -m recipes.train_audiolm recipes/audiolm_small/config.yaml
 
 What is finished is kept: the tokenizer, the codec, each stage (which also resumes half-way). `out` then holds
