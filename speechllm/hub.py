@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
@@ -302,9 +302,9 @@ def _load_acoustic(
                 f"{wanted}; restore the codec it came with"
             )
     if (folder / ACOUSTIC_FOLDER).is_dir():
-        from speechllm.models.soundstorm import SoundStorm
+        from speechllm.models.acoustic import load_acoustic
 
-        acoustic = SoundStorm.from_pretrained(folder / ACOUSTIC_FOLDER).to(device).eval()
+        acoustic = cast(Part, load_acoustic(folder / ACOUSTIC_FOLDER)).to(device).eval()
         known = {"semantic": manifest.get("semantic_tokenizer"), "codec": codec.fingerprint if codec else None}
         for name, ours in known.items():
             trained_with = getattr(acoustic.config, f"{name}_fingerprint")

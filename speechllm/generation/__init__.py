@@ -1,1 +1,1 @@
-"""Decoding: the LM under its task's grammar, SoundStorm, and the way from codes to a waveform."""
+"""Decoding: the LM under its task's grammar, SoundStorm, AudioLM, and the way from codes to a waveform."""

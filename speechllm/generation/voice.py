@@ -16,7 +16,7 @@ import torch
 
 from speechllm.audio import Audio
 from speechllm.errors import AudioError
-from speechllm.models.soundstorm import SoundStorm
+from speechllm.models.acoustic import AcousticModel
 from speechllm.tokenizers.codec import Codec
 
 PROMPT_SECONDS = 3.0
@@ -58,7 +58,7 @@ def encode_voice(
     audio: Audio,
     semantic_tokenizer: SemanticEncoder,
     codec: Codec,
-    acoustic: SoundStorm,
+    acoustic: AcousticModel,
     *,
     seconds: float = PROMPT_SECONDS,
 ) -> VoicePrompt:

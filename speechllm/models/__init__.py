@@ -1,1 +1,1 @@
-"""Models: the unified causal LM (stock transformers, more rows), adapters, SoundStorm."""
+"""Models: the unified causal LM (stock transformers, more rows), adapters, SoundStorm, AudioLM."""

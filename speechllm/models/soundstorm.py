@@ -81,6 +81,8 @@ class SoundStormOutput(NamedTuple):
 class SoundStorm(nn.Module):
     """The masked model. Padding beyond `lengths` changes nothing before it."""
 
+    kind = KIND
+
     def __init__(self, config: SoundStormConfig):
         super().__init__()
         self.config = config

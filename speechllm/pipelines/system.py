@@ -6,7 +6,7 @@
     system.speak(["bonjour"], language="fr", voice="me.wav", consent=True)[0].audio
     system.run("[ASR AST English French]", ["hello.wav"])[0].texts    # {"transcript": ..., "translation": ...}
 
-Speech goes: semantic codes from the LM, acoustic codes (SoundStorm, arXiv:2305.09636), waveform, watermark.
+Speech goes: semantic codes from the LM, acoustic codes (SoundStorm or AudioLM), waveform, watermark.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The one training loop for every stage but the LM: CTC encoder, codec, SoundStorm.
+"""The one training loop for every stage but the LM: CTC encoder, SoundStorm, AudioLM.
 
     class Regression:                                      # a Stage is any object with these three
         model = nn.Linear(3, 1)

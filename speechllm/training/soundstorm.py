@@ -173,7 +173,7 @@ class SoundStormStage:
         self.codes, self.start = model.codes, model.start
         self.num_codebooks, self.mask_id = model.config.num_codebooks, model.mask_id
         self.repeat = model.config.frames_per_condition
-        self.utterances = [_fitted(utterance, self.repeat) for utterance in utterances]
+        self.utterances = [fit_to_codes(utterance, self.repeat) for utterance in utterances]
         self.code_rate = frame_rate / self.repeat
         self.peers = _same_speaker([utterance.speaker for utterance in utterances])
         self._epoch: tuple[int, list[tuple[int, list[int]]]] = (-1, [])
@@ -281,7 +281,7 @@ class SoundStormStage:
         return (int(sizes[[*rows, more]].max()) + prompt) * (len(rows) + 1) <= self.config.max_frames
 
 
-def _fitted(utterance: AcousticUtterance, repeat: int) -> tuple[np.ndarray, np.ndarray]:
+def fit_to_codes(utterance: AcousticUtterance, repeat: int) -> tuple[np.ndarray, np.ndarray]:
     """Return semantic [T] and acoustic [K, T * repeat] cut to the semantic codes that are covered whole."""
     semantic, acoustic = utterance.semantic, utterance.acoustic
     T = min(len(semantic), acoustic.shape[1] // repeat)
@@ -360,14 +360,7 @@ def train_soundstorm(
 
 def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundStormStageConfig) -> SoundStorm:
     """Return a fresh model that fits tokenizer and codec, the same for the same seed."""
-    repeat = codec.frame_rate / semantic_tokenizer.frame_rate
-    if repeat != round(repeat) or repeat < 1:
-        raise ConfigError(
-            f"the codec has {codec.frame_rate:g} frames a second, the semantic tokenizer "
-            f"{semantic_tokenizer.frame_rate:g}; expected a whole multiple"
-        )
-    if not 1 <= config.num_codebooks <= codec.num_codebooks:
-        raise ConfigError(f"num_codebooks = {config.num_codebooks}, the codec has {codec.num_codebooks}")
+    repeat = frames_per_condition(semantic_tokenizer, codec, config.num_codebooks)
     vectors = codec.codebook_vectors()[: config.num_codebooks]
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -376,7 +369,7 @@ def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundS
                 num_conditions=semantic_tokenizer.codebook_size,
                 num_codebooks=config.num_codebooks,
                 codebook_size=codec.codebook_size,
-                frames_per_condition=round(repeat),
+                frames_per_condition=repeat,
                 tied=config.tied,
                 start_context=config.start_context,
                 temperature=config.temperature,
@@ -392,10 +385,27 @@ def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundS
     return model
 
 
+def frames_per_condition(semantic_tokenizer: Tokenizer, codec: Codec, num_codebooks: int) -> int:
+    """Return how many codec frames a semantic code lasts, once it is sure that the two fit each other.
+
+    Raises:
+        ConfigError: the codec's frame rate is no whole multiple, or it has fewer levels than asked for.
+    """
+    repeat = codec.frame_rate / semantic_tokenizer.frame_rate
+    if repeat != round(repeat) or repeat < 1:
+        raise ConfigError(
+            f"the codec has {codec.frame_rate:g} frames a second, the semantic tokenizer "
+            f"{semantic_tokenizer.frame_rate:g}; expected a whole multiple"
+        )
+    if not 1 <= num_codebooks <= codec.num_codebooks:
+        raise ConfigError(f"num_codebooks = {num_codebooks}, the codec has {codec.num_codebooks}")
+    return round(repeat)
+
+
 def fit_start(model: SoundStorm, utterances: Sequence[AcousticUtterance]) -> None:
     """Fit the model's linear start, if it has one, to the training utterances."""
     if model.start is None or not isinstance(model.codes, TiedCodes):
         return
-    pairs = [_fitted(utterance, model.config.frames_per_condition) for utterance in utterances]
+    pairs = [fit_to_codes(utterance, model.config.frames_per_condition) for utterance in utterances]
     vectors = [model.codes.known_sum(torch.from_numpy(acoustic)[None])[0] for _, acoustic in pairs]
     model.start.fit([semantic for semantic, _ in pairs], vectors)

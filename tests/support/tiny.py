@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from speechllm.audio import Audio
+from speechllm.models.audiolm import AudioLM, AudioLMConfig
 from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
 from speechllm.processor import UnifiedProcessor
 from speechllm.tokenizers.mel_rvq import MelRVQCodec, MelRVQConfig, fit_mel_rvq
@@ -114,6 +115,24 @@ def tiny_acoustic(num_conditions: int = NUM_CODES) -> tuple[MelRVQCodec, SoundSt
         )
     )  # fmt: skip
     return codec, storm.eval()
+
+
+def tiny_audiolm(codec: MelRVQCodec, num_conditions: int = NUM_CODES) -> AudioLM:
+    """Return random coarse and fine stages that keep time, one level each."""
+    from speechllm.models.stage_layouts import CodeSizes
+    from speechllm.models.token_lm import DecoderConfig, StageLMConfig
+
+    stage = StageLMConfig(
+        window_seconds=10.0, decoder=DecoderConfig(width=16, num_layers=1, num_heads=2, feed_forward=32)
+    )
+    sizes = CodeSizes(num_conditions=num_conditions, codebook_size=8, num_codebooks=2, num_coarse=1)
+    torch.manual_seed(0)
+    return AudioLM(
+        AudioLMConfig(
+            sizes=sizes, frame_rate=25.0, frames_per_condition=2, coarse=stage, fine=stage,
+            codec_fingerprint=codec.fingerprint,
+        )
+    ).eval()  # fmt: skip
 
 
 def tiny_checkpoint(folder: str | Path, *, tied: bool = False, seed: int = 0, acoustic: bool = False) -> Path:

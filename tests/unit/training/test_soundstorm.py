@@ -66,7 +66,13 @@ def test_rows_of_the_first_level_can_be_masked_whole():
     codes = torch.zeros(200, K, 20, dtype=torch.long)
     generator = torch.Generator().manual_seed(0)
     masked = mask_codes(
-        codes, lengths, mask_id=N, generator=generator, prompt_lengths=prompts, first_level_share=0.5, all_masked_share=1.0
+        codes,
+        lengths,
+        mask_id=N,
+        generator=generator,
+        prompt_lengths=prompts,
+        first_level_share=0.5,
+        all_masked_share=1.0,
     )
     num_masked = masked.loss_mask.sum(1)
     assert bool((num_masked[masked.level == 0] == 15).all())
