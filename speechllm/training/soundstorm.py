@@ -45,7 +45,7 @@ class SoundStormTrainConfig:
     first_level_share: float | None = None
     "Share of rows that train level 0; None: all levels alike, as in the paper."
     all_masked_share: float = 0.0
-    "Share of the rows of level 0 that have every frame masked: how a model with `at_once` speaks. 0: the paper's masks."
+    "Share of the rows of level 0 with every frame masked, as when a model with `at_once` speaks. 0: the paper's masks."
     vector_loss: float = 1.0
     "Weight of the squared error of the frame's vector (tied models)."
     own_mistakes: float = 0.5
