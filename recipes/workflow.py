@@ -15,6 +15,7 @@ so two steps on one core each finish well before two steps on both cores in turn
 import json
 import os
 import resource
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,6 +26,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+PARENT_CHECK_SECONDS = 0.5
+"How long a step may outlive the recipe that started it."
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ def run_steps(steps: Sequence[Step], out: str | Path, *, num_workers: int = 2) -
 
 def _run(step: Step, notes: str, num_threads: int) -> None:
     """Run one step in its process and note its times."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(num_threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
@@ -98,6 +104,17 @@ def _run(step: Step, notes: str, num_threads: int) -> None:
     partial = Path(notes) / f".{step.name}.partial"
     partial.write_text(json.dumps(asdict(times)) + "\n", encoding="utf-8")
     os.replace(partial, Path(notes) / f"{step.name}.json")
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process once its parent is gone.
+
+    A step whose recipe was killed would work on; called again, the recipe would start the step a second time, and two
+    processes would write to one folder.
+    """
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)
 
 
 def _cpu_seconds() -> float:
