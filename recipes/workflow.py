@@ -27,7 +27,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-
 PARENT_CHECK_SECONDS = 0.5
 "How long a step may outlive the recipe that started it."
 
