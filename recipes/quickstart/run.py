@@ -44,12 +44,11 @@ def run(
             Step("encoder", steps.train_encoder, work),
             Step("codec", steps.fit_codec, work),
             Step("text_lm", steps.train_text_lm, work),
-            Step("tokens", steps.make_tokens, work, needs=("encoder",)),
-            Step("lm", steps.train_lm, work, needs=("tokens", "text_lm")),
-            Step("acoustic", steps.train_acoustic, work, needs=("tokens", "codec")),
         ],
         out,
     )
+    run_steps([Step("tokens", steps.make_tokens, work)], out, num_workers=1)
+    run_steps([Step("lm", steps.train_lm, work), Step("acoustic", steps.train_acoustic, work)], out)
     last = [
         Step("checkpoint", steps.join_checkpoint, work),
         Step("report", steps.write_the_report, work, needs=("checkpoint",)),

@@ -180,7 +180,11 @@ class CTCStage:
 def augment(
     mels: list[Float[Tensor, "M _"]], config: AugmentConfig, pooling: int, floor: float, generator: torch.Generator
 ) -> tuple[Float[Tensor, "B M T"], Int[Tensor, " B"]]:
-    """Warp, pad with silence (`floor`) to a multiple of `pooling`, and mask a batch of log-mel spectrograms."""
+    """Warp, pad with silence (`floor`) and mask a batch of log-mel spectrograms.
+
+    Their length becomes a multiple of 4 * `pooling`: kernels are made anew for every new size of a batch, which
+    costs more than some silence.
+    """
     B = len(mels)
     lengths = torch.tensor([mel.shape[1] for mel in mels])
     padded = torch.full((B, mels[0].shape[0], int(lengths.max()) + 1), floor)
@@ -191,7 +195,7 @@ def augment(
     tempo = _factors(B, config.tempo, generator)
     warp = _factors(B, config.frequency_warp, generator)
     stretched = (lengths * tempo).round().long().clamp_min(1)
-    T = -(-int(stretched.max()) // pooling) * pooling
+    T = -(-int(stretched.max()) // (4 * pooling)) * 4 * pooling
     warped = _warp(padded, lengths / stretched, warp, T)
     times = torch.arange(T)[None] < stretched[:, None]
     bands = torch.full((B,), warped.shape[1])

@@ -31,6 +31,9 @@ from speechllm.tokenizers.codec import Codec
 from speechllm.training.codec import training_audio
 from speechllm.training.loop import LoopConfig, LoopReport, train_stage
 
+LENGTH_MULTIPLE = 32
+"Batches are padded to a multiple of so many frames."
+
 
 @dataclass(frozen=True, kw_only=True)
 class SoundStormTrainConfig:
@@ -186,7 +189,7 @@ class SoundStormStage:
         rng = np.random.default_rng((self.seed, 1, step))
         pieces = [self._row(i, prompt_codes, rng) for i in rows]
         lengths = torch.tensor([codes.shape[1] for _, codes, _ in pieces])
-        T = int(lengths.max())
+        T = padded_length(int(lengths.max()))
         condition = torch.zeros(len(rows), T, dtype=torch.long)
         codes = torch.zeros(len(rows), self.num_codebooks, T, dtype=torch.long)
         for b, (semantic, acoustic, _) in enumerate(pieces):
@@ -278,7 +281,12 @@ class SoundStormStage:
 
     def _has_room(self, prompt_codes: int, rows: list[int], sizes: np.ndarray, more: int) -> bool:
         prompt = prompt_codes * self.repeat if self.config.prompt_share > 0 else 0
-        return (int(sizes[[*rows, more]].max()) + prompt) * (len(rows) + 1) <= self.config.max_frames
+        return padded_length(int(sizes[[*rows, more]].max()) + prompt) * (len(rows) + 1) <= self.config.max_frames
+
+
+def padded_length(num_frames: int) -> int:
+    """Return the length of a batch: kernels are made anew for every new size, which costs more than some padding."""
+    return -(-num_frames // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 def fit_to_codes(utterance: AcousticUtterance, repeat: int) -> tuple[np.ndarray, np.ndarray]:

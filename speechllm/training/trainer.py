@@ -14,7 +14,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -32,6 +32,9 @@ from speechllm.training.optim import OptimizerConfig, build_optimizer
 from speechllm.vocabulary import SEMANTIC, Vocabulary
 
 MODALITIES = ("text", "audio")
+MODEL_INPUTS = ("input_ids", "position_ids", "attention_mask")
+LOGITS_MULTIPLE = 256
+"Logits rows are rounded up to a multiple of this: kernels are made anew for every new size of a matrix."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +120,7 @@ class UnifiedTrainer(Trainer):
     ):
         """`vocabulary` tells audio from text ids; None: all is text."""
         self._caches = cache_settings(model)
+        self._output_layer = cast(nn.Module, cast(PreTrainedModel, model).get_output_embeddings())
         self.rows, self.optimizer_config, self.folder = rows, optimizer, Path(folder)
         self._first_audio_id = vocabulary[SEMANTIC].start if vocabulary is not None else None
         self._names = ("other", *collator.tags)
@@ -154,8 +158,7 @@ class UnifiedTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the summed cross-entropy of the targets over the number of targets in the whole step."""
-        outputs = model(input_ids=inputs["input_ids"], position_ids=inputs["position_ids"])
-        losses, targets, where = target_losses(outputs.logits, inputs["labels"])
+        losses, targets, places = target_losses(model, inputs, self._output_layer)
         count = num_items_in_batch if num_items_in_batch is not None else max(len(targets), 1)
         loss = losses.sum() / count
         if not torch.isfinite(loss):
@@ -163,15 +166,15 @@ class UnifiedTrainer(Trainer):
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}; "
                 "lower the learning rate, or lengthen the warm-up, and start again from the last checkpoint"
             )
-        self._count(losses.detach(), targets, where, inputs)
+        self._count(losses.detach(), targets, places, inputs)
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             # Gradients are averaged over processes, but `count` is already that of all of them.
             loss = loss * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {}) if return_outputs else loss
 
-    def _count(self, losses: Tensor, targets: Tensor, where: Tensor, inputs: dict[str, Any]) -> None:
+    def _count(self, losses: Tensor, targets: Tensor, places: Tensor, inputs: dict[str, Any]) -> None:
         audio = torch.zeros_like(targets) if self._first_audio_id is None else (targets >= self._first_audio_id).long()
-        task = inputs["task_ids"][:, 1:][where] if "task_ids" in inputs else torch.zeros_like(targets)
+        task = inputs["task_ids"].flatten()[places + 1] if "task_ids" in inputs else torch.zeros_like(targets)
         bucket = task * len(MODALITIES) + audio
         num_buckets = self._sums[0].numel()
         sums = torch.bincount(bucket, losses.double(), num_buckets), torch.bincount(bucket, minlength=num_buckets)
@@ -204,17 +207,25 @@ class UnifiedTrainer(Trainer):
 
 
 def target_losses(
-    logits: Float[Tensor, "B T V"], labels: Int[Tensor, "B T"]
-) -> tuple[Float[Tensor, " M"], Int[Tensor, " M"], Tensor]:
-    """Return cross-entropy and id of every target, and the mask [B, T-1] of the positions that predict them.
+    model: nn.Module, batch: Mapping[str, Tensor], output_layer: nn.Module
+) -> tuple[Float[Tensor, " M"], Int[Tensor, " M"], Int[Tensor, " M"]]:
+    """Return cross-entropy and id of every target, and the places b * T + t whose logits predict them.
 
-    Logits at t predict the label at t + 1. Only the rows that predict a target are cast to float32.
+    Logits at t predict the label at t + 1. Most positions have no loss, and logits [B, T, V] are the largest
+    tensors of a step: the model's output layer gets to see the M places alone. (`logits_to_keep` of transformers
+    can only name the same positions for every row.)
     """
-    shifted = labels[:, 1:]
-    where = shifted != IGNORED
-    targets = shifted[where]
-    losses = nn.functional.cross_entropy(logits[:, :-1][where].float(), targets, reduction="none")
-    return losses, targets, where
+    shifted = nn.functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED).flatten()
+    places = (shifted != IGNORED).nonzero().squeeze(1)
+    filled = nn.functional.pad(places, (0, -len(places) % LOGITS_MULTIPLE))
+    inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+    hook = output_layer.register_forward_pre_hook(lambda _, args: (args[0].flatten(0, 1)[filled], *args[1:]))
+    try:
+        logits = model(**inputs, use_cache=False).logits[: len(places)]
+    finally:
+        hook.remove()
+    targets = shifted[places]
+    return nn.functional.cross_entropy(logits.float(), targets, reduction="none"), targets, places
 
 
 def cache_settings(model: nn.Module) -> list[tuple[Any, bool]]:

@@ -80,9 +80,22 @@ def test_loss_is_the_models_own_loss(mixture):
     batch = collate_rows([[mixture.example(i) for i in range(3)], [mixture.example(3)]], pad_id=0)
     with torch.no_grad():
         output = model(**batch, use_cache=False)
-    losses, targets, where = target_losses(output.logits, batch["labels"])
+        losses, targets, places = target_losses(model, batch, model.get_output_embeddings())
     assert losses.mean().item() == pytest.approx(output.loss.item(), rel=1e-6)
-    assert where.sum() == len(targets) == sum(int(mixture.example(i).loss_mask.sum()) for i in range(4))
+    assert len(places) == len(targets) == sum(int(mixture.example(i).loss_mask.sum()) for i in range(4))
+    assert torch.equal(batch["labels"].flatten()[places + 1], targets)
+    logits = model(**batch, use_cache=False).logits
+    assert logits.shape[:2] == batch["labels"].shape, "the model must make all logits again"
+
+
+def test_gradients_are_those_of_the_models_own_loss(mixture):
+    """Filling the places up must not reach the gradients."""
+    batch = collate_rows([[mixture.example(i) for i in range(3)], [mixture.example(3)]], pad_id=0)
+    own, ours = (tiny_model(mixture.processor.vocabulary.size) for _ in range(2))
+    own(**batch, use_cache=False).loss.backward()
+    target_losses(ours, batch, ours.get_output_embeddings())[0].mean().backward()
+    for (name, a), b in zip(own.named_parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
 def test_training_learns_and_logs_text_and_audio_apart_and_by_task(mixture, tmp_path):
