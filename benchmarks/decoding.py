@@ -185,7 +185,7 @@ HEADER = ["model", "span", "batch", "LMDecoder, ids/s", "generate + mask, ids/s"
 def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "decoding.md",
     num_threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
-    rounds: Annotated[int, typer.Option(help="How often the candidates take turns.")] = 5,
+    rounds: Annotated[int, typer.Option(help="How often the candidates take turns.")] = 3,
     num_ids: Annotated[int, typer.Option(help="Ids written to each sequence.")] = 100,
     quick: Annotated[bool, typer.Option(help="Tiny sizes, to see that it runs.")] = False,
 ) -> None:

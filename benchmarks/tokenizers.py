@@ -186,8 +186,8 @@ def measure_apart(names: Sequence[str], num_utterances: int, num_threads: int, r
 
 def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "tokenizers.md",
-    rounds: Annotated[int, typer.Option(help="How often each part goes through all utterances.")] = 5,
-    num_utterances: Annotated[int, typer.Option(help="Utterances.")] = 20,
+    rounds: Annotated[int, typer.Option(help="How often each part goes through all utterances.")] = 3,
+    num_utterances: Annotated[int, typer.Option(help="Utterances.")] = 10,
     quick: Annotated[bool, typer.Option(help="Two utterances, two rounds, one thread.")] = False,
 ) -> None:
     """Time the tokenizers, the codec, SoundStorm and the LM, with one thread and with two."""

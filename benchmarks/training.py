@@ -256,7 +256,7 @@ def compare(
     speeds: dict[str, list[Speed]] = {name: [] for name in CONTESTANTS}
     with tempfile.TemporaryDirectory() as folder:
         work = Workload(
-            examples=examples, max_tokens=512, rows_per_batch=2 if quick else 8, num_steps=num_steps,
+            examples=examples, max_tokens=512, rows_per_batch=2 if quick else 4, num_steps=num_steps,
             folder=Path(folder),
         )  # fmt: skip
         for index in range(rounds):
@@ -282,8 +282,8 @@ HEADER = ["model", "corpus", "layout", "real tokens/s", "filled", "% of bf16 mat
 def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "training.md",
     num_threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
-    rounds: Annotated[int, typer.Option(help="How often the layouts take turns.")] = 5,
-    num_steps: Annotated[int, typer.Option(help="Steps in a round; the first is not counted.")] = 8,
+    rounds: Annotated[int, typer.Option(help="How often the layouts take turns.")] = 3,
+    num_steps: Annotated[int, typer.Option(help="Steps in a round; the first is not counted.")] = 5,
     quick: Annotated[bool, typer.Option(help="Tiny sizes, to see that it runs.")] = False,
 ) -> None:
     """Time packed against padded training and write the table."""
@@ -304,7 +304,7 @@ def main(
 {machine.describe()}
 
 Real tokens per second, padding not counted, batches being fetched included; Muon and AdamW, bfloat16 autocast, about
-{2 if quick else 8} x 512 tokens a step; median (min to max) over rounds in which the layouts take turns; the last
+{2 if quick else 4} x 512 tokens a step; median (min to max) over rounds in which the layouts take turns; the last
 column is formed round by round. `filled` is the share of a batch that is no padding. The share of the matmul ceiling
 counts 6 operations per weight and real token. Packed and padded loss of every target agreed to 5e-5.
 Peak memory of the whole run: {peak_memory_mib():,.0f} MiB.

@@ -1,4 +1,4 @@
-"""Commands that use a checkpoint: evaluate, transcribe, translate, speak, info."""
+"""Commands that use a checkpoint: evaluate, transcribe, translate, speak, convert, resynthesize, info."""
 
 import json
 from pathlib import Path
@@ -96,6 +96,91 @@ def speak(
         [text], language=language, voice=str(voice) if voice else None, consent=consent, watermark=watermark, seed=seed
     )
     _save(outputs[0].audio, out)
+
+
+def convert(
+    audio: Annotated[Path, typer.Argument(help="The speech.")],
+    voice: Annotated[Path, typer.Option(help="Three seconds of the voice to say it with.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Audio file to write (.wav, .flac).")],
+    consent: Annotated[bool, typer.Option(help="I state that the speaker of --voice agreed to its use.")] = False,
+    model: Model = DEFAULT_MODEL,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+) -> None:
+    """Say the same in another voice: the words and timing of one recording, the voice of another.
+
+    Example: speechllm convert me.wav --voice you.wav --consent --out mine-in-your-voice.wav
+    """
+    from speechllm.pipelines.voices import convert_voice
+
+    (converted,) = convert_voice(_system(model, device), [str(audio)], voice=str(voice), consent=consent, seed=seed)
+    _save(converted, out)
+
+
+def resynthesize(
+    audio: Annotated[list[Path], typer.Argument(help="Recordings of speech.")],
+    language: Annotated[str, typer.Option("--language", "-l", help="Language spoken: en, French, ...")] = "en",
+    text: Annotated[list[str] | None, typer.Option(help="What is said, once for each recording.")] = None,
+    whisper: Annotated[str | None, typer.Option(help="Whisper folder or Hub id that judges; needed beyond en.")] = None,
+    judge: Annotated[bool, typer.Option(help="Let a recogniser judge how well it is understood.")] = True,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the audio of each stage.")] = None,
+    model: Model = DEFAULT_MODEL,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    as_json: As = False,
+) -> None:
+    """Report what tokens alone lose: codec copy and semantic codes against the original. Do this first.
+
+    Example: speechllm resynthesize hello.wav --language en --text "hello there" --out heard/
+    """
+    from speechllm.evaluation.judges import JudgeConfig, make_judges
+    from speechllm.evaluation.resynthesis import resynthesize as run
+    from speechllm.metrics.speaker import make_speaker_embedder
+    from speechllm.tasks import language_code
+
+    code = language_code(language)
+    english = ("whisper" if whisper else "moonshine") if code == "en" and judge else "none"
+    judges = make_judges(JudgeConfig(english=english, whisper=whisper if judge else None, device=device))
+    chosen = judges.for_language(code)
+    if judge and chosen is None:
+        console.print(judges.why_none(code))
+    report = run(
+        _system(model, device), [str(path) for path in audio], language=code, judge=chosen,
+        embedder=make_speaker_embedder(), texts=text or None, seed=seed,
+    )  # fmt: skip
+    _show_stages(report, as_json)
+    if out is not None:
+        _make_folder(out)
+        for stage in report.stages:
+            for path, sound in zip(audio, stage.audios, strict=True):
+                _save(sound, out / f"{path.stem}-{stage.name.replace(' ', '-')}.wav")
+
+
+def _make_folder(folder: Path) -> None:
+    from speechllm.errors import AudioError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AudioError(f"cannot make folder {folder}: {error.strerror}; choose another --out") from error
+
+
+def _show_stages(report: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    if as_json:
+        for stage in report.stages:
+            row = {"stage": stage.name, "reference": report.reference, "scores": [asdict(s) for s in stage.scores]}
+            results.print(json.dumps(row, ensure_ascii=False), markup=False)
+        return
+    table = Table("stage", "score", box=None)
+    for stage in report.stages:
+        for score in stage.scores:
+            table.add_row(stage.name, str(score))
+    results.print(table)
+    results.print(f"reference: {report.reference}", markup=False)
 
 
 def _save(audio: Any, out: Path) -> None:

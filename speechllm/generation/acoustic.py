@@ -52,7 +52,7 @@ class AcousticStage(Protocol):
 ACOUSTIC_STAGES: Registry[AcousticStage] = Registry(
     "acoustic stage",
     {
-        "soundstorm": "speechllm.generation.soundstorm:soundstorm_codes",
+        "soundstorm": "speechllm.generation.soundstorm_stage:soundstorm_codes",
         "audiolm": "speechllm.generation.audiolm:audiolm_codes",
     },
 )
@@ -74,11 +74,16 @@ def acoustic_codes(
     """
     rows = [np.asarray(codes, dtype=np.int64) for codes in semantic_codes]
     for codes in [*rows, *(voice.semantic_codes for voice in voices if voice is not None)]:
-        _require_codes(codes, model.config.num_conditions)
+        require_codes(codes, model.config.num_conditions)
     return ACOUSTIC_STAGES[model.kind](model, rows, voices, decoding, seed=seed)
 
 
-def _require_codes(codes: np.ndarray, num_conditions: int) -> None:
+def require_codes(codes: np.ndarray, num_conditions: int) -> None:
+    """Refuse semantic codes that the acoustic model does not know.
+
+    Raises:
+        VocabularyError: a code is outside 0 .. num_conditions - 1.
+    """
     if codes.size and not 0 <= codes.min() <= codes.max() < num_conditions:
         raise VocabularyError(
             f"semantic codes range over {codes.min()}..{codes.max()}, expected 0..{num_conditions - 1}; "

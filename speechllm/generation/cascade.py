@@ -47,7 +47,7 @@ def synthesize(
         CheckpointError: the acoustic model was trained with another codec.
         VocabularyError: a code is outside the semantic codebook.
     """
-    _require_match(acoustic, codec)
+    require_match(acoustic, codec)
     voices = [voice] * len(semantic_codes) if voice is None or isinstance(voice, VoicePrompt) else list(voice)
     decoding = AcousticDecoding(
         first_iterations=first_iterations, temperature=temperature, max_batch_frames=max_batch_frames
@@ -68,7 +68,12 @@ def decode_codes(acoustic_codes: Iterable[np.ndarray], codec: Codec) -> list[Aud
     return audios
 
 
-def _require_match(acoustic: AcousticModel, codec: Codec) -> None:
+def require_match(acoustic: AcousticModel, codec: Codec) -> None:
+    """Refuse a codec that the acoustic model does not know.
+
+    Raises:
+        CheckpointError: the acoustic model was trained with another codec.
+    """
     expected = acoustic.config.codec_fingerprint
     if expected and expected != codec.fingerprint:
         raise CheckpointError(

@@ -13,16 +13,13 @@ schedule is MaskGIT's, arXiv:2202.04200, section 3.3, with a greedy last pass.)
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from speechllm.errors import ConfigError
-from speechllm.generation.acoustic import AcousticDecoding
-from speechllm.generation.voice import VoicePrompt
 from speechllm.models.soundstorm import SoundStorm, TiedCodes
 from speechllm.nn.conformer import length_mask
 
@@ -73,43 +70,76 @@ def soundstorm_decode(
         temperature: of the draws in all passes but the last; 0 draws the likeliest code.
         generator: one for each row makes a row independent of its batch; or one for all.
     """
+    codes, unknown = _masked_but_prompt(model, condition, prompt, lengths)
+    return soundstorm_fill(
+        model,
+        condition,
+        codes,
+        unknown,
+        lengths=lengths,
+        iterations=iterations,
+        temperature=temperature,
+        generator=generator,
+    )
+
+
+@torch.no_grad()
+def soundstorm_fill(
+    model: SoundStorm,
+    condition: Int[Tensor, "B T"],
+    codes: Int[Tensor, "B K T"],
+    unknown: Bool[Tensor, "B T"],
+    *,
+    lengths: Int[Tensor, " B"],
+    iterations: Sequence[int],
+    temperature: float = 1.0,
+    generator: torch.Generator | Sequence[torch.Generator],
+) -> Int[Tensor, "B K T"]:
+    """Return `codes` with the unknown frames filled, wherever they are; all others are unchanged.
+
+    `codes` may hold anything at unknown frames. The other arguments are those of `soundstorm_decode`.
+    """
     B, T = condition.shape
     K = model.config.num_codebooks
     if len(iterations) != K or min(iterations) < 1:
         raise ConfigError(f"iterations = {tuple(iterations)}, expected {K} numbers of passes, each at least 1")
-    codes, unknown = _masked_but_prompt(model, condition, prompt, lengths)
+    unknown = unknown & length_mask(lengths, T)
 
     def logits_of(codes: Tensor, level: int) -> Tensor:
         return model(condition, codes, lengths, torch.full_like(lengths, level)).logits
 
     generators = [generator] * B if isinstance(generator, torch.Generator) else list(generator)
-    codes = decode_levels(logits_of, codes, unknown, iterations, temperature=temperature, generators=generators)
-    return codes.masked_fill(~length_mask(lengths, T)[:, None], 0)
+    masked = codes.masked_fill(unknown[:, None], model.mask_id)
+    filled = decode_levels(logits_of, masked, unknown, iterations, temperature=temperature, generators=generators)
+    return filled.masked_fill(~length_mask(lengths, T)[:, None], 0)
 
 
 @torch.no_grad()
-def soundstorm_at_once(
+def fill_at_once(
     model: SoundStorm,
     condition: Int[Tensor, "B T"],
+    codes: Int[Tensor, "B K T"],
+    unknown: Bool[Tensor, "B T"],
     *,
-    prompt: Int[Tensor, "B K P"] | None,
     lengths: Int[Tensor, " B"],
 ) -> Int[Tensor, "B K T"]:
-    """Decode in a single pass: quantise the frame vectors that a tied model predicts when all but the prompt is masked.
+    """Fill in a single pass: quantise the frame vectors that a tied model predicts where all codes are masked.
 
     Not the paper's decoding: nothing is drawn, no frame sees what another became. What is spoken is the expected
     frame, which suits models that were trained for minutes (`SoundStormConfig.at_once`). Arguments and result are
-    those of `soundstorm_decode`.
+    those of `soundstorm_fill`.
 
     Raises:
         ConfigError: the model is not tied.
     """
     if not isinstance(model.codes, TiedCodes):
-        raise ConfigError("this SoundStorm predicts codes, not vectors (tied: false); use soundstorm_decode")
-    codes, unknown = _masked_but_prompt(model, condition, prompt, lengths)
-    vectors = model(condition, codes, lengths, torch.zeros_like(lengths)).vectors
-    codes = torch.where(unknown[:, None], model.codes.quantise(vectors), codes)
-    return codes.masked_fill(~length_mask(lengths, condition.shape[1])[:, None], 0)
+        raise ConfigError("this SoundStorm predicts codes, not vectors (tied: false); use soundstorm_fill")
+    T = condition.shape[1]
+    unknown = unknown & length_mask(lengths, T)
+    masked = codes.masked_fill(unknown[:, None], model.mask_id)
+    vectors = model(condition, masked, lengths, torch.zeros_like(lengths)).vectors
+    filled = torch.where(unknown[:, None], model.codes.quantise(vectors), masked)
+    return filled.masked_fill(~length_mask(lengths, T)[:, None], 0)
 
 
 def _masked_but_prompt(
@@ -210,92 +240,3 @@ def _surest(
 def _gumbel(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     uniform = torch.rand(shape, generator=generator, device=generator.device)
     return -(-uniform.clamp_min(1e-20).log()).clamp_min(1e-20).log()
-
-
-def soundstorm_codes(
-    model: SoundStorm,
-    semantic_codes: Sequence[np.ndarray],
-    voices: Sequence[VoicePrompt | None],
-    decoding: AcousticDecoding,
-    *,
-    seed: int,
-) -> list[np.ndarray]:
-    """Return acoustic codes [K, T] for each row of semantic codes: SoundStorm's `AcousticStage`.
-
-    condition   v v v v v | s s s s s s s s      each semantic code repeated to the codec's rate
-    acoustic    V V V V V | # # # # # # # #      the prompt's frames are known, and dropped at the end
-    """
-    rows = [_row(codes, voice, model) for codes, voice in zip(semantic_codes, voices, strict=True)]
-    results = [np.zeros((model.config.num_codebooks, 0), np.int64)] * len(rows)
-    temperature = model.config.temperature if decoding.temperature is None else decoding.temperature
-    iterations = default_iterations(model.config.num_codebooks, decoding.first_iterations)
-    for batch in _batches(rows, decoding.max_batch_frames):
-        codes = _decode_rows([rows[i] for i in batch], model, iterations, temperature, seed)
-        for i, row_codes in zip(batch, codes, strict=True):
-            results[i] = row_codes.cpu().numpy()
-    return results
-
-
-class _Row:
-    """Condition [T] at the codec's rate and prompt [K, P] of one utterance."""
-
-    def __init__(self, condition: np.ndarray, prompt: np.ndarray):
-        self.condition, self.prompt = condition, prompt
-
-    @property
-    def num_new_frames(self) -> int:
-        return len(self.condition) - self.prompt.shape[1]
-
-
-def _row(codes: np.ndarray, voice: VoicePrompt | None, acoustic: SoundStorm) -> _Row:
-    config = acoustic.config
-    prompt = np.zeros((config.num_codebooks, 0), np.int64)
-    if voice is not None:
-        codes = np.concatenate((voice.semantic_codes, codes))
-        prompt = voice.acoustic_codes[: config.num_codebooks]
-    return _Row(np.repeat(codes, config.frames_per_condition), prompt)
-
-
-def _decode_rows(
-    rows: Sequence[_Row], acoustic: SoundStorm, iterations: Sequence[int], temperature: float, seed: int
-) -> Iterator[Tensor]:
-    """Yield the new frames' codes [K, T] of each row. All rows have prompts of one length."""
-    device = acoustic.condition.weight.device
-    lengths = torch.tensor([len(row.condition) for row in rows], device=device)
-    condition = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long, device=device)
-    for b, row in enumerate(rows):
-        condition[b, : len(row.condition)] = torch.from_numpy(row.condition)
-    P = rows[0].prompt.shape[1]
-    prompt = torch.from_numpy(np.stack([row.prompt for row in rows])).to(device)
-    if acoustic.config.at_once:
-        codes = soundstorm_at_once(acoustic, condition, prompt=prompt, lengths=lengths)
-    else:
-        codes = soundstorm_decode(
-            acoustic,
-            condition,
-            prompt=prompt,
-            lengths=lengths,
-            iterations=iterations,
-            temperature=temperature,
-            # The same noise for each row: none depends on its place in the batch.
-            generator=[torch.Generator().manual_seed(seed) for _ in rows],
-        )
-    for row, row_codes in zip(rows, codes, strict=True):
-        yield row_codes[:, P : P + row.num_new_frames]
-
-
-def _batches(rows: Sequence[_Row], max_frames: int) -> Iterator[list[int]]:
-    """Group rows with something to make by length of prompt, then by length."""
-    order = sorted(
-        (i for i, row in enumerate(rows) if row.num_new_frames > 0),
-        key=lambda i: (rows[i].prompt.shape[1], len(rows[i].condition)),
-    )
-    batch: list[int] = []
-    for i in order:
-        same_prompt = not batch or rows[i].prompt.shape[1] == rows[batch[0]].prompt.shape[1]
-        if batch and not (same_prompt and len(rows[i].condition) * (len(batch) + 1) <= max_frames):
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch

@@ -48,6 +48,11 @@ class VoicePrompt:
         acoustic = np.tile(self.acoustic_codes[:, : P * frames_per_condition], copies)
         return type(self)(semantic, acoustic[:, : num_codes * frames_per_condition])
 
+    def last(self, num_codes: int, frames_per_condition: int) -> Self:
+        """Return the last `num_codes` semantic codes (or all, if there are fewer) with their frames."""
+        start = max(0, len(self.semantic_codes) - num_codes)
+        return type(self)(self.semantic_codes[start:], self.acoustic_codes[:, start * frames_per_condition :])
+
 
 def prompt_length(frame_rate: float, frames_per_condition: int, seconds: float = PROMPT_SECONDS) -> int:
     """Return how many semantic codes a prompt of `seconds` holds; `frame_rate` is the codec's."""

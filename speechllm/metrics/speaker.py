@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from speechllm.audio import Audio
 from speechllm.errors import AudioError, ConfigError, DataError
-from speechllm.metrics.bootstrap import DEFAULT_BOOTSTRAP, BootstrapConfig, bootstrap_interval
+from speechllm.metrics.bootstrap import DEFAULT_BOOTSTRAP, BootstrapConfig
+from speechllm.metrics.mean import mean_score
 from speechllm.metrics.score import Score
 from speechllm.registry import suggest
 
@@ -77,25 +78,24 @@ def speaker_similarity(
     """
     if len(audios) != len(voices):
         raise DataError(f"{len(audios)} audios but {len(voices)} voices; give one voice for each, None for no audio")
-    rows, problems = [], []
+    values: list[float | None] = []
+    problems = []
     for audio, voice in zip(audios, voices, strict=True):
         try:
             if audio is None:
                 raise AudioError("no audio")
-            rows.append([float(embedder.embed(audio) @ embedder.embed(voice)), 1.0])
+            values.append(float(embedder.embed(audio) @ embedder.embed(voice)))
         except AudioError as error:
+            values.append(None)
             problems.append(str(error))
-    statistics = np.array(rows)
-    return Score(
+    return mean_score(
+        values,
         name=embedder.name,
-        value=float(statistics[:, 0].mean()) if rows else None,
         unit="cosine",
-        num_scored=len(rows),
-        num_failed=len(problems),
         signature=embedder.signature,
         higher_is_better=True,
-        interval=bootstrap_interval(statistics, _mean, bootstrap) if rows else None,
-        reason=f"first problem: {problems[0]}" if problems else ("" if rows else "there were no items"),
+        reason=f"first problem: {problems[0]}" if problems else "",
+        bootstrap=bootstrap,
     )
 
 
@@ -217,7 +217,3 @@ def _median_pitch(samples: np.ndarray) -> float:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / max(float(np.linalg.norm(vector)), 1e-9)
-
-
-def _mean(sums: np.ndarray) -> float:
-    return float(sums[0] / sums[1])

@@ -7,11 +7,10 @@ A model of your own follows `AcousticModel`, is registered here under its kind, 
 `speechllm.generation.acoustic`.
 """
 
-import json
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-from speechllm.errors import CheckpointError
+from speechllm.nn.pretrained import saved_kind
 from speechllm.registry import Registry
 
 
@@ -81,11 +80,4 @@ def load_acoustic(folder: str | Path) -> AcousticModel:
         CheckpointError: there is no readable config.json that names a kind.
         RegistryError: the kind is not known.
     """
-    path = Path(folder) / "config.json"
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} does not name an acoustic model ({error}); give a folder that save_pretrained wrote"
-        ) from error
-    return ACOUSTIC_MODELS[kind].from_pretrained(folder)
+    return ACOUSTIC_MODELS[saved_kind(folder, "an acoustic model")].from_pretrained(folder)

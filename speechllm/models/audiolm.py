@@ -19,10 +19,10 @@ from typing import Self
 from torch import nn
 
 from speechllm.config import build_config, config_to_dict
-from speechllm.errors import CheckpointError, ConfigError
+from speechllm.errors import ConfigError
 from speechllm.models.stage_layouts import CodeSizes, StageName, stage_layout
 from speechllm.models.token_lm import StageLMConfig, TokenLM
-from speechllm.nn.pretrained import read_folder, write_folder
+from speechllm.nn.pretrained import filled_model, read_folder, write_folder
 
 KIND = "audiolm"
 
@@ -106,13 +106,8 @@ class AudioLM(nn.Module):
             CheckpointError: the folder is incomplete or its weights do not fit its config.
         """
         saved, tensors = read_folder(folder, KIND)
-        model = cls(build_config(AudioLMConfig, saved.get("config", {}), where=str(folder)))
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"weights in {folder} do not fit its config: {reason}") from error
-        return model.eval()
+        config = build_config(AudioLMConfig, saved.get("config", {}), where=str(folder))
+        return filled_model(cls(config), tensors, folder)
 
 
 def _stage(stage: StageName, config: StageLMConfig | None, sizes: CodeSizes) -> TokenLM | None:

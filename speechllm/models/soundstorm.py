@@ -22,10 +22,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechllm.config import build_config, config_to_dict
-from speechllm.errors import CheckpointError, ConfigError
+from speechllm.errors import ConfigError
 from speechllm.models.linear_start import LinearStart
 from speechllm.nn.conformer import Conformer, ConformerConfig, length_mask
-from speechllm.nn.pretrained import read_folder, write_folder
+from speechllm.nn.pretrained import filled_model, read_folder, write_folder
 
 KIND = "soundstorm"
 
@@ -56,6 +56,9 @@ class SoundStormConfig:
     """Speak in one pass (tied models): the frame vector that is predicted with everything masked is quantised, level by
     level. For models trained for minutes, whose later passes lose more than they add: on 80 sentences of the quickstart
     CER was 22.4 at once, 27.5 with 16 + 1 + 1 + 1 + 1 + 1 passes (one model)."""
+    max_frames: int | None = 1_500
+    """Longest window in codec frames, prompt included: 30 s at 50 Hz, as the paper trains. Longer speech is made
+    window by window; None: always in one."""
     semantic_fingerprint: str = ""
     "Fingerprint of the semantic tokenizer that it was trained with."
     codec_fingerprint: str = ""
@@ -68,6 +71,8 @@ class SoundStormConfig:
             raise ConfigError("at_once needs the vectors of a tied model; set tied to true or at_once to false")
         if min(self.num_conditions, self.num_codebooks, self.codebook_size, self.frames_per_condition) < 1:
             raise ConfigError("num_conditions, num_codebooks, codebook_size, frames_per_condition: expected above 0")
+        if self.max_frames is not None and self.max_frames < 2 * self.frames_per_condition:
+            raise ConfigError(f"max_frames = {self.max_frames}, expected two semantic codes at least, or null")
 
 
 class SoundStormOutput(NamedTuple):
@@ -146,13 +151,8 @@ class SoundStorm(nn.Module):
             CheckpointError: the folder is incomplete or its weights do not fit its config.
         """
         saved, tensors = read_folder(folder, KIND)
-        model = cls(build_config(SoundStormConfig, saved.get("config", {}), where=str(folder)))
-        try:
-            model.load_state_dict(tensors)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(f"weights in {folder} do not fit its config: {reason}") from error
-        return model.eval()
+        config = build_config(SoundStormConfig, saved.get("config", {}), where=str(folder))
+        return filled_model(cls(config), tensors, folder)
 
 
 class FreeCodes(nn.Module):

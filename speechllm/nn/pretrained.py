@@ -11,14 +11,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from speechllm.errors import CheckpointError
 
+Model = TypeVar("Model", bound=nn.Module)
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
@@ -48,6 +49,37 @@ def read_folder(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str
     if found != kind:
         raise CheckpointError(f"{folder} holds kind {found!r}, expected {kind!r}; give the folder of a {kind}")
     return config, tensors
+
+
+def saved_kind(folder: str | Path, what: str) -> str:
+    """Return the kind that config.json in `folder` names; `what` ("a codec") is what the reader looked for.
+
+    Raises:
+        CheckpointError: there is no readable config.json that names a kind.
+    """
+    path = Path(folder) / CONFIG_FILE
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} does not name {what} ({error}); give a folder that save_pretrained wrote"
+        ) from error
+
+
+def filled_model(model: Model, tensors: Mapping[str, Tensor], folder: str | Path) -> Model:
+    """Return `model` with the weights that `read_folder` found, in evaluation mode.
+
+    Raises:
+        CheckpointError: weights are missing, too many or of other sizes.
+    """
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the weights in {folder} do not fit its config: {reason}; give a folder saved whole"
+        ) from error
+    return model.eval()
 
 
 def fingerprint(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -25,6 +25,7 @@ from speechllm.pipelines.long_audio import split_at_silence
 from speechllm.pipelines.output import TaskOutput, join
 from speechllm.safety import embed_watermark, require_consent
 from speechllm.tasks import TaskTag
+from speechllm.tokenizers.semantic import SemanticTokenizer
 
 MAX_PIECE_SECONDS = 20.0
 "Longer audio is cut at pauses."
@@ -93,7 +94,7 @@ class SpeechSystem:
             decoding: see `run`.
         """
         if speech:
-            self._acoustic()
+            self.sound_parts()
         tag = TaskTag.of("MT" if text else "ASR AST S2ST" if speech else "AST", source, target)
         outputs = self.run(tag, inputs, voice=voice, consent=consent, decoding=decoding)
         if not (speech and text):
@@ -117,7 +118,7 @@ class SpeechSystem:
         decoding: DecodingConfig | None = None,
     ) -> list[TaskOutput]:
         """Say texts. See `run` for voice, consent, watermark and seed."""
-        self._acoustic()
+        self.sound_parts()
         return self.run(
             TaskTag.of("TTS", language), texts, voice=voice, consent=consent, watermark=watermark, seed=seed,
             decoding=decoding,
@@ -133,6 +134,7 @@ class SpeechSystem:
         watermark: bool = True,
         seed: int | None = None,
         decoding: DecodingConfig | None = None,
+        sound: bool = True,
     ) -> list[TaskOutput]:
         """Do one task on a list of inputs.
 
@@ -144,6 +146,7 @@ class SpeechSystem:
             watermark: mark generated speech.
             seed: for sampling, of ids and of acoustic codes; in place of the one in `decoding`.
             decoding: in place of the system's own.
+            sound: False: speech stays semantic codes.
 
         Raises:
             TaskError: an input is empty or of the wrong kind.
@@ -160,7 +163,7 @@ class SpeechSystem:
         decoded = self.decoder.decode(prompts, [tag.output_modalities] * len(prompts), decoding)
         pieces = [[d for d, owner in zip(decoded, owners, strict=True) if owner == i] for i in range(len(inputs))]
         outputs = [join(tag, found) for found in pieces]
-        if "audio" not in tag.output_modalities or not self.can_speak:
+        if not sound or "audio" not in tag.output_modalities or not self.can_speak:
             return outputs
         return self._with_speech(outputs, voice, watermark, decoding.seed)
 
@@ -206,32 +209,51 @@ class SpeechSystem:
         """
         from speechllm.generation.cascade import synthesize
 
-        acoustic, codec = self._acoustic()
-        voices = self._voice_prompts(voice, len(codes))
+        acoustic, codec = self.sound_parts()
+        voices = self.voice_prompts(voice, len(codes))
         return synthesize(list(codes), acoustic, codec, voice=voices, seed=seed)
 
-    def _voice_prompts(self, voice: Voice, count: int) -> Any:
+    def voice_prompts(self, voice: Voice, count: int) -> Any:
+        """Return one encoded prompt, or a list of `count`; None stays None.
+
+        Raises:
+            TaskError: the list has another length.
+            CheckpointError: the checkpoint cannot read a voice.
+        """
         from speechllm.generation.voice import encode_voice
 
         if voice is None:
             return None
-        acoustic, codec = self._acoustic()
-        tokenizer = self.processor.semantic_tokenizer
-        if tokenizer is None:
-            raise CheckpointError("this checkpoint has no semantic_tokenizer/, so it cannot read a voice prompt")
+        acoustic, codec = self.sound_parts()
+        tokenizer = self.semantic_tokenizer()
         if isinstance(voice, AUDIO_TYPES):
             return encode_voice(load_audio(voice), tokenizer, codec, acoustic)
         if len(voice) != count:
             raise TaskError(f"{len(voice)} voices came with {count} inputs; give one voice, or one for each")
         return [encode_voice(load_audio(one), tokenizer, codec, acoustic) for one in voice]
 
-    def _acoustic(self) -> tuple[Any, Any]:
+    def sound_parts(self) -> tuple[Any, Any]:
+        """Return the acoustic model and the codec.
+
+        Raises:
+            CheckpointError: the checkpoint has none.
+        """
         if not self.can_speak:
             raise CheckpointError(
                 "this checkpoint cannot make sound: it lacks codec/ and acoustic/; "
                 "save it with save_checkpoint(..., codec=, acoustic=)"
             )
         return self.checkpoint.acoustic, self.checkpoint.codec
+
+    def semantic_tokenizer(self) -> SemanticTokenizer:
+        """Return what turns audio into semantic codes.
+
+        Raises:
+            CheckpointError: the checkpoint has none.
+        """
+        if self.processor.semantic_tokenizer is None:
+            raise CheckpointError("this checkpoint has no semantic_tokenizer/, so it cannot read audio")
+        return self.processor.semantic_tokenizer
 
 
 def _check_list(inputs: Sequence[AudioSource]) -> None:

@@ -71,11 +71,14 @@ class Detection:
 DEFAULT_CONFIG = WatermarkConfig()
 
 
-def embed_watermark(audio: Audio, payload: int = 0, config: WatermarkConfig = DEFAULT_CONFIG) -> Audio:
+def embed_watermark(
+    audio: Audio, payload: int = 0, config: WatermarkConfig = DEFAULT_CONFIG, *, start_seconds: float = 0.0
+) -> Audio:
     """Return the audio with the mark, at the same sample rate and length.
 
     The mark is made at 16 kHz and added at the rate of the audio; what lies above 7 kHz stays as it was.
-    Samples pushed beyond [-1, 1] are clipped.
+    Samples pushed beyond [-1, 1] are clipped. A piece of a stream says by `start_seconds` where it stands, so that
+    the pattern goes on from piece to piece.
 
     Raises:
         ConfigError: the payload is not in 0 to 255.
@@ -86,7 +89,8 @@ def embed_watermark(audio: Audio, payload: int = 0, config: WatermarkConfig = DE
         return audio
     samples = audio.resampled(SAMPLE_RATE).samples
     spectrum = _stft(samples)
-    gains_db = _gains_db(_patterns(config.key)[payload], spectrum.shape[1])
+    start = round(start_seconds * SAMPLE_RATE / HOP)
+    gains_db = _gains_db(_patterns(config.key)[payload], start, spectrum.shape[1])
     marked = samples
     # a sample of patterns, ours first, is enough to know the spread of the others
     sample = (payload + np.arange(16)) % NUM_PAYLOADS
@@ -134,9 +138,9 @@ def _patterns(key: str) -> np.ndarray:
     return (bits.astype(np.float32) * 2 - 1).reshape(NUM_PAYLOADS, CELLS_PER_PERIOD, NUM_BANDS)
 
 
-def _gains_db(pattern: np.ndarray, num_frames: int) -> np.ndarray:
-    """Lay one pattern [cells, bands] over all bins [F, T] of a signal."""
-    cells = (np.arange(num_frames) // FRAMES_PER_CELL) % CELLS_PER_PERIOD
+def _gains_db(pattern: np.ndarray, start: int, num_frames: int) -> np.ndarray:
+    """Lay one pattern [cells, bands] over all bins [F, T] of a signal, whose first frame is the pattern's `start`."""
+    cells = ((start + np.arange(num_frames)) // FRAMES_PER_CELL) % CELLS_PER_PERIOD
     gains = np.zeros((WINDOW // 2 + 1, num_frames), dtype=np.float32)
     gains[FIRST_BIN : FIRST_BIN + NUM_BANDS * BINS_PER_CELL] = np.repeat(pattern[cells].T, BINS_PER_CELL, axis=0)
     return gains

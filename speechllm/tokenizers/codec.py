@@ -9,7 +9,6 @@ soundstream, which is trained on a GPU, and transformers: EnCodec, DAC, Mimi, X-
 `Codec` and is registered with `CODECS.register("my-codec", "my_package.codec:MyCodec")`.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -19,7 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechllm.audio import num_frames
-from speechllm.errors import AudioError, CheckpointError, VocabularyError
+from speechllm.errors import AudioError, VocabularyError
+from speechllm.nn.pretrained import saved_kind
 from speechllm.registry import Registry
 
 
@@ -97,14 +97,7 @@ def load_codec(folder: str | Path) -> Codec:
         CheckpointError: there is no readable config.json that names a kind.
         RegistryError: the kind is not known.
     """
-    path = Path(folder) / "config.json"
-    try:
-        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} does not name a codec ({error}); give a folder that save_pretrained wrote"
-        ) from error
-    return CODECS[kind].from_pretrained(folder)
+    return CODECS[saved_kind(folder, "a codec")].from_pretrained(folder)
 
 
 def bitrate_kbps(frame_rate: float, num_codebooks: int, codebook_size: int) -> float:

@@ -161,6 +161,11 @@ class PretrainedCodec(nn.Module):
         return self.family.is_causal(self.model.config)
 
     @property
+    def streams(self) -> bool:
+        """Whether it works on audio in pieces (Mimi)."""
+        return self.family.streams
+
+    @property
     def fingerprint(self) -> str:
         """Hash of config and weights."""
         return fingerprint(self._saved_config(), self.model.state_dict())
@@ -329,6 +334,10 @@ def _encodec_vectors(model: Any) -> list[Tensor]:
     return [layer.codebook.embed for layer in model.quantizer.layers]
 
 
+def _plain_decode(model: Any, codes: Tensor) -> Tensor:
+    return model.decode(codes).audio_values
+
+
 def _dac_encode(model: Any, waveforms: Tensor, num_codebooks: int) -> Tensor:
     return model.encode(waveforms, n_quantizers=num_codebooks).audio_codes
 
@@ -347,10 +356,6 @@ def _mimi_encode(model: Any, waveforms: Tensor, num_codebooks: int) -> Tensor:
     return model.encode(waveforms, num_quantizers=asked).audio_codes[:, :num_codebooks]
 
 
-def _mimi_decode(model: Any, codes: Tensor) -> Tensor:
-    return model.decode(codes).audio_values
-
-
 def _mimi_vectors(model: Any) -> list[Tensor]:
     parts = (model.quantizer.semantic_residual_vector_quantizer, model.quantizer.acoustic_residual_vector_quantizer)
     return [_projected(layer.codebook.embed, part.output_proj) for part in parts for layer in part.layers]
@@ -363,10 +368,6 @@ def _projected(vectors: Float[Tensor, "N D"], projection: Any) -> Float[Tensor, 
 def _xcodec_encode(model: Any, waveforms: Tensor, num_codebooks: int) -> Tensor:
     # The semantic half costs most; asking for all levels and cutting is as cheap as asking for K.
     return model.encode(waveforms).audio_codes[:, :num_codebooks]
-
-
-def _xcodec_decode(model: Any, codes: Tensor) -> Tensor:
-    return model.decode(codes).audio_values
 
 
 def _xcodec_vectors(model: Any) -> list[Tensor]:
@@ -406,7 +407,7 @@ FAMILIES: dict[str, Family] = {
         samples_per_frame=lambda config: int(config.frame_size),
         num_levels=lambda config: int(config.num_quantizers),
         encode=_mimi_encode,
-        decode=_mimi_decode,
+        decode=_plain_decode,
         vectors=_mimi_vectors,
         is_causal=lambda config: bool(config.use_causal_conv),
         streams=True,
@@ -416,7 +417,7 @@ FAMILIES: dict[str, Family] = {
         samples_per_frame=_hop_length,
         num_levels=lambda config: int(config.num_quantizers),
         encode=_xcodec_encode,
-        decode=_xcodec_decode,
+        decode=_plain_decode,
         vectors=_xcodec_vectors,
         is_causal=_never,
     ),

@@ -24,8 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechllm.config import build_config, config_to_dict
-from speechllm.errors import CheckpointError
-from speechllm.nn.pretrained import fingerprint, read_folder, write_folder
+from speechllm.nn.pretrained import filled_model, fingerprint, read_folder, write_folder
 from speechllm.nn.rvq import ResidualVectorQuantizer, RVQConfig
 from speechllm.nn.seanet import SEANetConfig, SEANetDecoder, SEANetEncoder, State
 from speechllm.tokenizers.codec import bitrate_kbps, check_codes, check_waveforms, pad_to_frames
@@ -61,6 +60,7 @@ class SoundStreamCodec(nn.Module):
     """Follows `Codec`."""
 
     is_causal = True
+    streams = True
 
     def __init__(self, config: SoundStreamConfig):
         super().__init__()
@@ -167,15 +167,8 @@ class SoundStreamCodec(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> Self:
         """Read what `save_pretrained` wrote, in eval mode: codes are bit-equal."""
         saved, tensors = read_folder(folder, KIND)
-        codec = cls(build_config(SoundStreamConfig, saved.get("config", {}), where=str(folder)))
-        try:
-            codec.load_state_dict(tensors)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(
-                f"the weights in {folder} do not fit its config: {reason}; give a folder saved whole"
-            ) from error
-        return codec.eval()
+        config = build_config(SoundStreamConfig, saved.get("config", {}), where=str(folder))
+        return filled_model(cls(config), tensors, folder)
 
     def _decode(self, codes: Int[Tensor, "B K T"], state: State | None) -> Float[Tensor, "B S"]:
         return self.decoder(self.quantizer.decode(codes), state)[:, 0].clamp(-1, 1)

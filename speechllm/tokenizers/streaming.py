@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -83,6 +83,24 @@ class StreamingDecoder:
         if codes.shape[2] == 0:
             return torch.zeros(len(codes), 0, device=codes.device)
         return self.step(codes)
+
+
+@runtime_checkable
+class StreamingCodec(Protocol):
+    """A codec that may work on audio in pieces."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether this one does: of a class for many models only some may."""
+        ...
+
+    def streaming_encoder(self) -> StreamingEncoder:
+        """Return an encoder for one batch of waveforms that arrive in pieces."""
+        ...
+
+    def streaming_decoder(self) -> StreamingDecoder:
+        """Return a decoder for one batch of codes that arrive in pieces."""
+        ...
 
 
 class MimiEncoderStep:

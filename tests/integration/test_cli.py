@@ -38,6 +38,27 @@ def test_info_names_the_parts(checkpoint):
     assert "semantic" in result.stdout
 
 
+def test_convert_and_resynthesize_write_what_they_say(tmp_path):
+    speaking = tiny_checkpoint(tmp_path / "speaking", acoustic=True)
+    names = [str(save_audio(tiny_speech(1.0, seed=i), tmp_path / f"{i}.wav")) for i in range(2)]
+    out = tmp_path / "converted.wav"
+    command = ("convert", names[0], "--voice", names[1], "--out", out, "--model", speaking)
+    refused = run(*command)
+    assert refused.exit_code == 2
+    assert "--consent" in refused.stderr
+    assert not out.exists()
+    assert run(*command, "--consent").exit_code == 0
+    assert out.exists()
+    result = run("resynthesize", *names, "--no-judge", "--json", "--out", tmp_path / "heard", "--model", speaking)
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert [row["stage"] for row in rows] == ["original", "codec copy", "semantic codes"]
+    assert {score["name"] for score in rows[2]["scores"]} >= {"log-mel distance"}
+    assert {path.name for path in (tmp_path / "heard").iterdir()} == {
+        f"{i}-{stage}.wav" for i in range(2) for stage in ("original", "codec-copy", "semantic-codes")
+    }
+
+
 def empty(folder):
     (folder / "bad.wav").write_bytes(b"")
     return folder / "bad.wav"
@@ -76,6 +97,9 @@ def test_a_bad_file_gets_one_line(checkpoint, tmp_path, bad):
         (("prepare", "pico", "{folder}/out", "num_sentence=3"), "did you mean 'num_sentences'?"),
         (("train", "unifid", "{folder}/config.yaml"), "did you mean 'unified'?"),
         (("quickstart", "--out", "{folder}/q", "trainnig.max_steps=3"), "did you mean 'training'?"),
+        (("resynthesize", "{recording}", "--no-judge", "--model", "{checkpoint}"), "cannot make sound"),
+        (("resynthesize", "{recording}", "--no-judge", "-l", "klingon"), "unknown language 'klingon'"),
+        (("train", "codec", "{folder}/nothing.yaml"), "nothing.yaml"),
         (("speak", "hello", "--out", "{folder}/x.wav", "--model", "{checkpoint}"), "cannot make sound"),
     ],
 )

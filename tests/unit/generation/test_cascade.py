@@ -7,7 +7,7 @@ import torch
 from speechllm.audio import Audio
 from speechllm.errors import AudioError, CheckpointError, ConfigError, VocabularyError
 from speechllm.generation.cascade import synthesize
-from speechllm.generation.soundstorm import soundstorm_at_once
+from speechllm.generation.soundstorm import fill_at_once
 from speechllm.generation.voice import VoicePrompt, encode_voice, prompt_length
 from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
 from speechllm.nn.conformer import ConformerConfig
@@ -90,14 +90,15 @@ def test_at_once_quantises_the_first_pass_and_keeps_prompt_and_padding(acoustic)
     condition = torch.randint(SEMANTIC, (2, 24), generator=generator)
     prompt = torch.randint(N, (2, K, 6), generator=generator)
     lengths = torch.tensor([24, 16])
-    found = soundstorm_at_once(acoustic, condition, prompt=prompt, lengths=lengths)
     masked = torch.cat((prompt, torch.full((2, K, 18), N)), dim=2)
+    unknown = (torch.arange(24) >= 6).expand(2, 24)
+    found = fill_at_once(acoustic, condition, masked, unknown, lengths=lengths)
     with torch.no_grad():
         vectors = acoustic(condition, masked, lengths, torch.zeros(2, dtype=torch.long)).vectors
     assert torch.equal(found[:, :, :6], prompt)
     assert torch.equal(found[0, :, 6:], acoustic.codes.quantise(vectors)[0, :, 6:])
     assert (found[1, :, 16:] == 0).all()
-    alone = soundstorm_at_once(acoustic, condition[1:, :16], prompt=prompt[1:], lengths=lengths[1:])
+    alone = fill_at_once(acoustic, condition[1:, :16], masked[1:, :, :16], unknown[1:, :16], lengths=lengths[1:])
     assert torch.equal(found[1:, :, :16], alone)
 
 
@@ -115,8 +116,9 @@ def test_at_once_needs_vectors():
     with pytest.raises(ConfigError, match="at_once needs the vectors of a tied model"):
         SoundStormConfig(**sizes, at_once=True)
     free = SoundStorm(SoundStormConfig(**sizes, trunk=ConformerConfig(width=16, num_layers=1, num_heads=2)))
-    with pytest.raises(ConfigError, match="use soundstorm_decode"):
-        soundstorm_at_once(free, torch.zeros(1, 3, dtype=torch.long), prompt=None, lengths=torch.tensor([3]))
+    nothing = torch.zeros(1, 2, 3, dtype=torch.long), torch.ones(1, 3, dtype=torch.bool)
+    with pytest.raises(ConfigError, match="use soundstorm_fill"):
+        fill_at_once(free, torch.zeros(1, 3, dtype=torch.long), *nothing, lengths=torch.tensor([3]))
 
 
 def test_no_codes_give_an_empty_waveform_in_its_place(codec, acoustic, voice):

@@ -125,3 +125,19 @@ def test_bad_input():
         WatermarkConfig(strengths_db=())
     with pytest.raises(AudioError, match="NaN"):
         detect_watermark(Audio(np.full(100, np.nan, np.float32), 16_000))
+
+
+def test_pieces_of_a_stream_carry_one_mark(speech: list[Audio]):
+    """Two pieces that would each be too short to tell, marked where they stand, are found together."""
+    whole = Audio(np.concatenate([audio.samples for audio in speech]), speech[0].sample_rate)
+    length = int(0.9 * whole.sample_rate)
+    pieces = [Audio(whole.samples[i : i + length], whole.sample_rate) for i in range(0, whole.num_samples, length)]
+    marked = [
+        embed_watermark(piece, payload=5, start_seconds=i * length / whole.sample_rate)
+        for i, piece in enumerate(pieces)
+    ]
+    joined = Audio(np.concatenate([piece.samples for piece in marked]), whole.sample_rate)
+    apart = [embed_watermark(piece, payload=5) for piece in pieces]
+    misplaced = Audio(np.concatenate([piece.samples for piece in apart]), whole.sample_rate)
+    assert detect_watermark(joined).payload == 5
+    assert detect_watermark(joined).score > detect_watermark(misplaced).score

@@ -1,0 +1,248 @@
+"""What else a checkpoint that speaks can do: speak while it computes, take a voice, mend a word, hold a dialogue.
+
+    for audio in speak_streaming(system, ["good morning", "turn on the lamp"]): player.write(audio.samples)
+    convert_voice(system, ["me.wav"], voice="you.wav", consent=True)                    # my words, your voice
+    replace_speech(system, "me.wav", 1.2, 1.9, "tomorrow", language="en", consent=True) # one word said anew
+    speak_dialogue(system, "A: good morning\\nB: good evening", {"A": "me.wav", "B": "you.wav"}, consent=True)
+
+All are functions of a `SpeechSystem`; whatever copies a voice asks for consent, and all that is made carries the
+watermark. (Voice conversion and dialogues: SoundStorm, arXiv:2305.09636. There one pass makes all turns from a
+transcript with turn marks, and the model was trained on dialogues; here each turn is spoken on its own with the voice
+of its speaker, so that any TTS checkpoint can do it and no turn is said by the wrong voice.)
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from speechllm.audio import Audio, AudioSource, load_audio
+from speechllm.errors import AudioError, ConfigError, TaskError
+from speechllm.generation.acoustic import AcousticDecoding
+from speechllm.generation.cascade import decode_codes
+from speechllm.generation.streaming_speech import StreamConfig, stream_speech
+from speechllm.generation.voice import VoicePrompt
+from speechllm.models.soundstorm import SoundStorm
+from speechllm.pipelines.system import SpeechSystem
+from speechllm.registry import suggest
+from speechllm.safety import embed_watermark, require_consent
+from speechllm.tasks import TaskTag
+
+
+def speak_streaming(
+    system: SpeechSystem,
+    texts: Iterable[str],
+    *,
+    language: str = "en",
+    voice: AudioSource | None = None,
+    consent: bool = False,
+    seed: int = 0,
+    config: StreamConfig | None = None,
+) -> Iterator[Audio]:
+    """Yield the (watermarked) speech of texts piece by piece; a text is read when its turn comes.
+
+    The LM writes the codes of one text at a time, sound is made in pieces of some seconds (`StreamConfig`): memory does
+    not grow with the number of texts, and the first sound needs the first text's codes and one short piece.
+
+    Args:
+        system: a checkpoint that can speak.
+        texts: sentences, in order; may be a generator.
+        language: of the texts.
+        voice: some seconds of a voice, or None: one is drawn and kept.
+        consent: the statement that the speaker of `voice` agreed.
+        seed: of all draws.
+        config: sizes of the pieces.
+
+    Raises:
+        ConsentError: a voice without consent.
+        TaskError: a text is empty.
+    """
+    if voice is not None:
+        require_consent(consent)
+    acoustic, codec = system.sound_parts()
+    tag = TaskTag.of("TTS", language)
+
+    def pieces() -> Iterator[np.ndarray]:
+        for text in texts:
+            (output,) = system.run(tag, [text], seed=seed, sound=False)
+            yield np.zeros(0, np.int64) if output.codes is None else output.codes
+
+    prompt = system.voice_prompts(voice, 1)
+    num_samples = 0
+    for audio in stream_speech(pieces(), acoustic, codec, voice=prompt, seed=seed, config=config):
+        yield embed_watermark(audio, start_seconds=num_samples / audio.sample_rate)
+        num_samples += audio.num_samples
+
+
+def convert_voice(
+    system: SpeechSystem,
+    audios: Sequence[AudioSource],
+    *,
+    voice: AudioSource,
+    consent: bool,
+    seed: int = 0,
+) -> list[Audio]:
+    """Return what each audio says, and when, in the voice of another: its semantic codes behind that voice's prompt.
+
+    Raises:
+        ConsentError: without consent of the voice's owner.
+        AudioError: an audio cannot be read or is empty.
+    """
+    require_consent(consent)
+    codes = system.semantic_tokenizer().encode([load_audio(audio) for audio in audios])
+    return [embed_watermark(audio) for audio in system.synthesize(codes, voice=voice, seed=seed)]
+
+
+def replace_speech(
+    system: SpeechSystem,
+    audio: AudioSource,
+    start_seconds: float,
+    stop_seconds: float,
+    text: str,
+    *,
+    language: str = "en",
+    consent: bool,
+    seed: int = 0,
+) -> Audio:
+    """Return the recording with a span said anew as `text`; the codes of all the rest are kept.
+
+    The LM says `text`, SoundStorm gives it the sound of what stands around it. The whole passes through the codec.
+
+    Args:
+        system: a checkpoint with SoundStorm.
+        audio: the recording.
+        start_seconds: start of the span; it is rounded to a semantic code.
+        stop_seconds: end of the span; equal to the start, the text is inserted.
+        text: what to say there.
+        language: of the text.
+        consent: the statement that the speaker of the recording agreed.
+        seed: of all draws.
+
+    Raises:
+        ConsentError: without consent.
+        AudioError: the span is not inside the recording.
+        ConfigError: the checkpoint speaks by AudioLM, which cannot fill a gap.
+        TaskError: the text is empty, or the LM had no speech for it.
+    """
+    from speechllm.generation.soundstorm_stage import infill_codes
+
+    require_consent(consent, "the recording")
+    acoustic, codec = system.sound_parts()
+    if not isinstance(acoustic, SoundStorm):
+        raise ConfigError(f"a {acoustic.kind} checkpoint cannot replace a span; use one with SoundStorm")
+    recording = load_audio(audio)
+    if not 0 <= start_seconds <= stop_seconds <= recording.duration_seconds:
+        raise AudioError(
+            f"the span {start_seconds} to {stop_seconds} s is not inside the recording of "
+            f"{recording.duration_seconds:.2f} s; give its start and end in order"
+        )
+    speech = encode_speech(system, recording)
+    rate = codec.frame_rate / acoustic.config.frames_per_condition
+    total = len(speech.semantic_codes)
+    span = min(round(start_seconds * rate), total), min(round(stop_seconds * rate), total)
+    (said,) = system.run(TaskTag.of("TTS", language), [text], seed=seed, sound=False)
+    if said.codes is None or len(said.codes) == 0:
+        raise TaskError(f"the model wrote no speech for {text!r}; try another seed or a longer text")
+    codes = infill_codes(acoustic, speech, span, said.codes, AcousticDecoding(), seed=seed)
+    (mended,) = decode_codes([codes], codec)
+    return embed_watermark(mended)
+
+
+def encode_speech(system: SpeechSystem, audio: Audio) -> VoicePrompt:
+    """Return semantic and acoustic codes of a whole recording, cut to the codes that both cover."""
+    acoustic, codec = system.sound_parts()
+    repeat = acoustic.config.frames_per_condition
+    (semantic,) = system.semantic_tokenizer().encode([audio])
+    with torch.no_grad():
+        waveform = torch.from_numpy(audio.resampled(codec.sample_rate).samples)
+        frames = codec.encode(waveform[None])[0, : acoustic.config.num_codebooks].cpu().numpy()
+    T = min(len(semantic), frames.shape[1] // repeat)
+    return VoicePrompt(np.asarray(semantic[:T], np.int64), frames[:, : T * repeat])
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who says what, and when."""
+
+    speaker: str
+    text: str
+    start_seconds: float = 0.0
+    stop_seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Dialogue:
+    """One recording of several speakers."""
+
+    audio: Audio
+    turns: Sequence[Turn]
+
+
+def parse_dialogue(script: str) -> list[Turn]:
+    """Return the turns of a script with one turn a line, `name: text`; empty lines are skipped.
+
+    Raises:
+        TaskError: a line names nobody or says nothing.
+    """
+    turns = []
+    for number, line in enumerate(script.splitlines(), 1):
+        if not line.strip():
+            continue
+        speaker, colon, text = line.partition(":")
+        if not colon or not speaker.strip() or not text.strip():
+            raise TaskError(f"line {number} of the dialogue is {line.strip()!r}, expected 'name: what is said'")
+        turns.append(Turn(speaker.strip(), text.strip()))
+    if not turns:
+        raise TaskError("the dialogue has no turns; write one a line, 'name: what is said'")
+    return turns
+
+
+def speak_dialogue(
+    system: SpeechSystem,
+    script: str,
+    voices: Mapping[str, AudioSource],
+    *,
+    language: str = "en",
+    consent: bool,
+    pause_seconds: float = 0.3,
+    seed: int = 0,
+) -> Dialogue:
+    """Return a dialogue, each turn in the voice of its speaker, with a pause between turns.
+
+    Args:
+        system: a checkpoint that can speak.
+        script: turns as `parse_dialogue` reads them.
+        voices: some seconds of each speaker's voice, by name.
+        language: of the script.
+        consent: the statement that all of them agreed.
+        pause_seconds: silence between two turns.
+        seed: of all draws.
+
+    Raises:
+        ConsentError: without consent.
+        TaskError: the script is broken, or a speaker has no voice.
+    """
+    require_consent(consent, "the speakers' voices")
+    if pause_seconds < 0:
+        raise ConfigError(f"pause_seconds = {pause_seconds}, expected 0 or more")
+    turns = parse_dialogue(script)
+    for turn in turns:
+        if turn.speaker not in voices:
+            raise TaskError(
+                f"speaker {turn.speaker!r} has no voice{suggest(turn.speaker, voices)} (known: {', '.join(voices)})"
+            )
+    outputs = system.speak(
+        [turn.text for turn in turns], language=language, voice=[voices[turn.speaker] for turn in turns],
+        consent=consent, watermark=False, seed=seed,
+    )  # fmt: skip
+    _, codec = system.sound_parts()
+    rate = codec.sample_rate
+    pause, parts, placed, position = np.zeros(round(pause_seconds * rate), np.float32), [], [], 0
+    for turn, output in zip(turns, outputs, strict=True):
+        said = np.zeros(0, np.float32) if output.audio is None else output.audio.samples
+        placed.append(Turn(turn.speaker, turn.text, position / rate, (position + len(said)) / rate))
+        parts += [said, pause]
+        position += len(said) + len(pause)
+    # One mark over the whole: turns are short, and a mark needs a second or so.
+    return Dialogue(embed_watermark(Audio(np.concatenate(parts[:-1]), rate)), placed)

@@ -1,0 +1,155 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speechllm.errors import ConfigError, DataError, VocabularyError
+from speechllm.generation.acoustic import AcousticDecoding
+from speechllm.generation.soundstorm import soundstorm_decode
+from speechllm.generation.soundstorm_stage import infill_codes, soundstorm_codes
+from speechllm.generation.voice import VoicePrompt
+from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
+from speechllm.nn.conformer import ConformerConfig
+
+K, N, SEMANTIC, REPEAT = 3, 8, 16, 2
+DECODING = AcousticDecoding(first_iterations=4, temperature=1.0)
+
+
+def make_model(**changes):
+    torch.manual_seed(0)
+    config = SoundStormConfig(
+        num_conditions=SEMANTIC,
+        num_codebooks=K,
+        codebook_size=N,
+        frames_per_condition=REPEAT,
+        tied=False,
+        trunk=ConformerConfig(width=16, num_layers=1, num_heads=2),
+    )
+    model = SoundStorm(dataclasses.replace(config, **changes)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def semantic(length, seed=0):
+    return np.random.default_rng(seed).integers(SEMANTIC, size=length)
+
+
+def sound(length, seed=0):
+    return np.random.default_rng(seed).integers(N, size=(K, length * REPEAT))
+
+
+def windows_seen(monkeypatch):
+    """Return a list that fills with (condition, first pass's codes) of every window."""
+    seen = []
+    forward = SoundStorm.forward
+
+    def spy(self, condition, codes, lengths, level):
+        if int(level[0]) == 0 and bool((codes[:, 0] == self.mask_id).any()):
+            seen.append((condition.clone(), codes.clone()))
+        return forward(self, condition, codes, lengths, level)
+
+    monkeypatch.setattr(SoundStorm, "forward", spy)
+    return seen
+
+
+@pytest.mark.parametrize("voiced", [True, False])
+def test_speech_that_fits_a_window_is_the_decoders_own(voiced):
+    model, codes = make_model(max_frames=40), semantic(10)
+    voice = VoicePrompt(semantic(4, 1), sound(4, 1)) if voiced else None
+    whole = np.concatenate((voice.semantic_codes, codes)) if voice else codes
+    expected = soundstorm_decode(
+        model,
+        torch.from_numpy(np.repeat(whole, REPEAT))[None],
+        prompt=torch.from_numpy(voice.acoustic_codes)[None] if voice else None,
+        lengths=torch.tensor([len(whole) * REPEAT]),
+        iterations=(4, 1, 1),
+        temperature=1.0,
+        generator=torch.Generator().manual_seed(3),
+    )[0, :, 8 if voice else 0 :]
+    (found,) = soundstorm_codes(model, [codes], [voice], DECODING, seed=3)
+    assert np.array_equal(found, expected.numpy())
+    unlimited = make_model(max_frames=None)
+    assert np.array_equal(soundstorm_codes(unlimited, [codes], [voice], DECODING, seed=3)[0], found)
+
+
+@settings(max_examples=25, deadline=None)
+@given(length=st.integers(0, 90), max_codes=st.integers(2, 24), prompt=st.sampled_from([0, 3, 30]))
+def test_long_speech_has_every_frame_once_and_legal_codes(length, max_codes, prompt):
+    model = make_model(max_frames=max_codes * REPEAT)
+    voice = VoicePrompt(semantic(prompt, 1), sound(prompt, 1)) if prompt else None
+    (found,) = soundstorm_codes(model, [semantic(length)], [voice], DECODING, seed=0)
+    assert found.shape == (K, length * REPEAT)
+    assert ((found >= 0) & (found < N)).all()
+
+
+def test_a_window_opens_with_the_voice_and_the_end_of_the_last_one(monkeypatch):
+    model, codes = make_model(max_frames=40), semantic(50)
+    voice = VoicePrompt(semantic(4, 1), sound(4, 1))
+    seen = windows_seen(monkeypatch)
+    (found,) = soundstorm_codes(model, [codes], [voice], AcousticDecoding(first_iterations=1), seed=0)
+    # 20 codes a window: 4 of the voice and 16 new, then 4 + 2 known and 14 new.
+    starts = [0, 16, 30, 44]
+    assert [window[0].shape[1] for window in seen] == [40, 40, 40, 24]
+    for (condition, first_pass), start in zip(seen, starts, strict=True):
+        context = min(start, 2)
+        expected = np.concatenate((voice.semantic_codes, codes[start - context : start + 14 + 2 - context]))
+        assert np.array_equal(condition[0].numpy(), np.repeat(expected, REPEAT)[: condition.shape[1]])
+        known = np.concatenate((voice.acoustic_codes, found[:, (start - context) * REPEAT : start * REPEAT]), axis=1)
+        assert np.array_equal(first_pass[0, :, : known.shape[1]].numpy(), known)
+        assert (first_pass[0, :, known.shape[1] :] == N).all()
+
+
+def test_long_rows_do_not_depend_on_their_batch():
+    model = make_model(max_frames=40)
+    rows = [semantic(n, seed=n) for n in (45, 3, 0, 21)]
+    voices = [VoicePrompt(semantic(4, 1), sound(4, 1)), None, None, VoicePrompt(semantic(6, 2), sound(6, 2))]
+    together = soundstorm_codes(model, rows, voices, DECODING, seed=5)
+    for row, voice, codes in zip(rows, voices, together, strict=True):
+        assert np.array_equal(soundstorm_codes(model, [row], [voice], DECODING, seed=5)[0], codes)
+        small = dataclasses.replace(DECODING, max_batch_frames=1)
+        assert np.array_equal(soundstorm_codes(model, [row], [voice], small, seed=5)[0], codes)
+
+
+@pytest.mark.parametrize("span", [(5, 9), (0, 4), (16, 20), (7, 7), (0, 20)])
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_infilling_keeps_all_but_the_span(span, count):
+    model, speech = make_model(), VoicePrompt(semantic(20), sound(20))
+    new = semantic(count, seed=9)
+    found = infill_codes(model, speech, span, new, DECODING, seed=0)
+    start, stop = span[0] * REPEAT, span[0] * REPEAT + count * REPEAT
+    assert found.shape == (K, (20 - (span[1] - span[0]) + count) * REPEAT)
+    assert np.array_equal(found[:, :start], speech.acoustic_codes[:, :start])
+    assert np.array_equal(found[:, stop:], speech.acoustic_codes[:, span[1] * REPEAT :])
+    assert ((found >= 0) & (found < N)).all()
+
+
+def test_infilling_sees_both_sides(monkeypatch):
+    model, speech = make_model(max_frames=20), VoicePrompt(semantic(30), sound(30))
+    seen = windows_seen(monkeypatch)
+    new = semantic(2, seed=9)
+    infill_codes(model, speech, (10, 13), new, AcousticDecoding(first_iterations=1), seed=0)
+    (condition, codes), *rest = seen
+    assert not rest
+    # Ten codes a window: two new, four on each side.
+    expected = np.concatenate((speech.semantic_codes[6:10], new, speech.semantic_codes[13:17]))
+    assert np.array_equal(condition[0].numpy(), np.repeat(expected, REPEAT))
+    assert np.array_equal(codes[0, :, :8].numpy(), speech.acoustic_codes[:, 12:20])
+    assert np.array_equal(codes[0, :, 12:].numpy(), speech.acoustic_codes[:, 26:34])
+    assert (codes[0, :, 8:12] == N).all()
+
+
+def test_impossible_infilling_and_windows_are_refused():
+    model, speech = make_model(max_frames=20), VoicePrompt(semantic(30), sound(30))
+    for span, new in (((5, 3), semantic(2)), ((-1, 3), semantic(2)), ((5, 31), semantic(2)), ((5, 9), semantic(0))):
+        with pytest.raises(DataError, match="expected a span"):
+            infill_codes(model, speech, span, new, DECODING, seed=0)
+    with pytest.raises(ConfigError, match="replace the span in parts"):
+        infill_codes(model, speech, (5, 9), semantic(9), DECODING, seed=0)
+    with pytest.raises(VocabularyError, match="another tokenizer"):
+        infill_codes(model, speech, (5, 9), np.array([SEMANTIC]), DECODING, seed=0)
+    with pytest.raises(ConfigError, match="two semantic codes at least"):
+        make_model(max_frames=3)
