@@ -51,7 +51,7 @@ ROWS = (
 
 def summarise(folders: Sequence[str | Path]) -> str:
     """Return the table in Markdown; a measurement that a report lacks is a dash."""
-    reports = [json.loads((Path(f) / "report" / "report.json").read_text(encoding="utf-8")) for f in folders]
+    reports = [_report(Path(folder)) for folder in folders]
     names = " | ".join(f"seed {_seed(folder)}" for folder in folders)
     lines = [f"| | {names} | wanted |", f"|---|{'---:|' * len(folders)}---|"]
     for row in ROWS:
@@ -59,6 +59,13 @@ def summarise(folders: Sequence[str | Path]) -> str:
         lines.append(f"| {row.label} | {values} | {row.wanted} |")
     minutes = " | ".join(f"{_minutes(Path(folder)):.1f}" for folder in folders)
     return "\n".join([*lines, f"| minutes from clone to report, installation apart | {minutes} | at most 10 |"])
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    path = folder / "report" / "report.json"
+    if not path.is_file():
+        raise typer.BadParameter(f"{path} is missing; give folders of finished quickstarts")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _value(report: dict[str, Any], row: Row) -> str:
@@ -100,7 +107,7 @@ def figures(folders: Sequence[str | Path]) -> dict[str, Any]:
     """Return every row's value by seed, with the command, the machine and what each step took."""
     runs = {}
     for folder in map(Path, folders):
-        report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+        report = _report(folder)
         steps = {p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted((folder / "steps").glob("*.json"))}
         runs[f"seed {_seed(folder)}"] = {
             "scores": {
