@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from speechllm.cli.console import console, results
+from speechllm.cli.console import console, counting, results
 from speechllm.errors import ConfigError, RegistryError
 from speechllm.registry import suggest
 
@@ -73,7 +73,8 @@ def prepare(
 
     records = find_plugin("corpora", corpus)
     given = parse_options(records, options or [])
-    report = prepare_corpus(records(**given), out, on_error="skip" if skip_bad else "raise")
+    with counting("preparing", "records") as progress:
+        report = prepare_corpus(records(**given), out, on_error="skip" if skip_bad else "raise", progress=progress)
     console.print(report)
     results.print(out)
 
@@ -88,10 +89,15 @@ def tokenize(
 
     Example: speechllm tokenize runs/corpus runs/semantic_tokenizer runs/tokens
     """
+    from speechllm.data.prepare import corpus_report
     from speechllm.data.tokenize import tokenize_corpus
     from speechllm.tokenizers.semantic import SemanticTokenizer
 
-    report = tokenize_corpus(corpus, SemanticTokenizer.from_pretrained(tokenizer), out, batch_size=batch_size)
+    total = sum(corpus_report(corpus).num_records.values())
+    with counting("tokenizing", "records", total) as progress:
+        report = tokenize_corpus(
+            corpus, SemanticTokenizer.from_pretrained(tokenizer), out, batch_size=batch_size, progress=progress
+        )
     console.print(report)
     results.print(out)
 
