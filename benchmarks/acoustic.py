@@ -48,6 +48,21 @@ class Job:
 
 JOBS = (
     Job(
+        title="SoundStorm, generation",
+        what=lambda sizes: (
+            f"{sizes.spoken_frames / sizes.frame_rate:g} s of audio: {sizes.spoken_frames} frames x "
+            f"{sizes.num_codebooks} levels in {sum(sizes.iterations)} passes, one row, no prompt."
+        ),
+        unit="s of audio",
+        entrants=(
+            ours.soundstorm_generation,
+            lambda sizes: ours.soundstorm_generation(sizes, dtype=BFLOAT16),
+            lambda sizes: ours.soundstorm_generation(sizes, feed_forward_factor=5),
+        ),
+        peer=peers.SOUNDSTORM,
+        peer_entrant=peers.soundstorm_generation,
+    ),
+    Job(
         title="SoundStorm, training step",
         what=lambda sizes: (
             f"Masks, forward, backward, Adam: {sizes.batch_size} rows of {sizes.trained_frames} frames (ours padded to "
@@ -61,19 +76,6 @@ JOBS = (
         ),
         peer=peers.SOUNDSTORM,
         peer_entrant=peers.soundstorm_training,
-        warmup=1,
-    ),
-    Job(
-        title="AudioLM, coarse training step",
-        what=lambda sizes: (
-            f"Forward, backward, Adam: {sizes.batch_size} rows of {sizes.stage_frames // ours.FRAMES_PER_CONDITION} "
-            f"semantic codes and {sizes.stage_frames * sizes.num_coarse} coarse ones. The peer trains on both parts, "
-            "we on the coarse codes alone; the operations counted are those of the coarse codes' heads for both."
-        ),
-        unit="steps",
-        entrants=(ours.coarse_training, lambda sizes: ours.coarse_training(sizes, dtype=BFLOAT16)),
-        peer=peers.AUDIOLM,
-        peer_entrant=peers.coarse_training,
         warmup=1,
     ),
     Job(
@@ -101,19 +103,17 @@ JOBS = (
         peer_entrant=peers.fine_generation,
     ),
     Job(
-        title="SoundStorm, generation",
+        title="AudioLM, coarse training step",
         what=lambda sizes: (
-            f"{sizes.spoken_frames / sizes.frame_rate:g} s of audio: {sizes.spoken_frames} frames x "
-            f"{sizes.num_codebooks} levels in {sum(sizes.iterations)} passes, one row, no prompt."
+            f"Forward, backward, Adam: {sizes.batch_size} rows of {sizes.stage_frames // ours.FRAMES_PER_CONDITION} "
+            f"semantic codes and {sizes.stage_frames * sizes.num_coarse} coarse ones. The peer trains on both parts, "
+            "we on the coarse codes alone; the operations counted are those of the coarse codes' heads for both."
         ),
-        unit="s of audio",
-        entrants=(
-            ours.soundstorm_generation,
-            lambda sizes: ours.soundstorm_generation(sizes, dtype=BFLOAT16),
-            lambda sizes: ours.soundstorm_generation(sizes, feed_forward_factor=5),
-        ),
-        peer=peers.SOUNDSTORM,
-        peer_entrant=peers.soundstorm_generation,
+        unit="steps",
+        entrants=(ours.coarse_training, lambda sizes: ours.coarse_training(sizes, dtype=BFLOAT16)),
+        peer=peers.AUDIOLM,
+        peer_entrant=peers.coarse_training,
+        warmup=1,
     ),
 )
 
