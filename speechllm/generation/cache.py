@@ -48,12 +48,11 @@ class PreallocatedLayer(CacheLayerMixin):
         stop = self.length + key_states.shape[-2]
         if stop > self._buffers[0].shape[-2]:
             self._grow(stop)
-        keys, values = self._buffers
-        keys[:, :, self.length : stop] = key_states
-        values[:, :, self.length : stop] = value_states
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer.narrow(2, self.length, stop - self.length).copy_(states)
         self.length = stop
         self._show()
-        return keys[:, :, :stop], values[:, :, :stop]
+        return self.keys, self.values
 
     def select_rows(self, rows: Int[Tensor, " N"]) -> None:
         """Keep (and order) the given sequences; a row may be asked for twice."""
@@ -95,7 +94,7 @@ class PreallocatedLayer(CacheLayerMixin):
 
     def _show(self) -> None:
         assert self._buffers is not None
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self._buffers)
+        self.keys, self.values = (buffer.narrow(2, 0, self.length) for buffer in self._buffers)
 
 
 class PreallocatedCache(Cache):

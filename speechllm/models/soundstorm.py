@@ -169,14 +169,20 @@ class FreeCodes(nn.Module):
 
     def embed(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B T D"]:
         """Return the sum of the levels' embeddings."""
-        return torch.stack([table(codes[:, k]) for k, table in enumerate(self.tables)]).sum(0)
+        total = self.tables[0](codes[:, 0])
+        for k, table in enumerate(self.tables[1:], start=1):
+            total = total + table(codes[:, k])
+        return total
 
     def predict(
         self, hidden: Float[Tensor, "B T D"], codes: Int[Tensor, "B K T"], level: Int[Tensor, " B"]
     ) -> SoundStormOutput:
         """Return each row's logits from the head of its level."""
+        levels = level.unique().tolist()
+        if len(levels) == 1:  # always so in decoding: nothing to sort out
+            return SoundStormOutput(self.heads[levels[0]](hidden).float(), None)
         logits = hidden.new_zeros(*hidden.shape[:2], self.codebook_size, dtype=torch.float32)
-        for q in level.unique().tolist():
+        for q in levels:
             rows = level == q
             logits[rows] = self.heads[q](hidden[rows]).float()
         return SoundStormOutput(logits, None)

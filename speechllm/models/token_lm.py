@@ -23,6 +23,7 @@ from transformers import Cache, LlamaConfig, LlamaModel
 
 from speechllm.errors import ConfigError
 from speechllm.models.stage_layouts import StageLayout
+from speechllm.nn.llama_step import llama_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,8 @@ class TokenLM(nn.Module):
             positions: place of each id in its row; None: from 0, or from the cache's length.
             cache: keys and values of what was read before; gets those of `ids`.
         """
+        if cache is not None and positions is not None and ids.shape[1] == 1 and not self.training:
+            return llama_step(self.trunk, ids, positions=positions, cache=cache, mask=mask)
         inputs: dict[str, Any] = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
         return self.trunk(input_ids=ids, use_cache=cache is not None, **inputs).last_hidden_state
 

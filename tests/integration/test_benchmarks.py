@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import decoding, machine, measure, tokenizers, training
+from benchmarks import acoustic, acoustic_jobs, acoustic_peers, decoding, machine, measure, tokenizers, training
 from benchmarks.evidence import audiopalm, parts, plot, summary
 from benchmarks.evidence.plan import TINY, Folders, RunSpec, plan
 
@@ -90,6 +90,30 @@ def test_each_part_has_a_real_time_factor(name, monkeypatch):
     found = tokenizers.measure(name, 1, 1, 1)
     assert found.real_time_factor.low > 0
     assert found.peak_memory_mib >= found.memory_before_mib > 0
+
+
+def test_acoustic_jobs_are_written_one_by_one(tmp_path, monkeypatch):
+    out, texts = tmp_path / "acoustic.md", []
+    monkeypatch.setattr(acoustic, "write_text", lambda path, text: texts.append(text) or measure.write_text(path, text))
+    monkeypatch.setattr(acoustic_peers.Peer, "version", None)
+    acoustic.main(out=out, quick=True)
+    titles = [job.title for job in acoustic.JOBS]
+    for done, text in enumerate(texts, start=1):
+        assert [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")] == titles[:done]
+        assert ("Not finished" in text) == (done < len(titles))
+    assert len(texts) == len(titles)
+    assert out.read_text().count("is not installed: it was not measured") == len(titles)
+
+
+@pytest.mark.parametrize("stage", ["coarse", "fine"])
+def test_counted_operations_are_those_that_torch_counts(stage):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    sizes = replace(acoustic.QUICK, width=64, num_codes=64)
+    for entrant in (acoustic_jobs.soundstorm_generation(sizes), acoustic_jobs.stage_generation(sizes, stage)):
+        with FlopCounterMode(display=False) as counter:
+            entrant.run()
+        assert entrant.operations == pytest.approx(counter.get_total_flops(), rel=0.1)
 
 
 def test_plan_changes_one_thing_at_a_time():

@@ -3,7 +3,7 @@ import torch
 
 from speechllm.errors import ConfigError
 from speechllm.nn import conformer
-from speechllm.nn.conformer import Conformer, ConformerConfig, length_mask
+from speechllm.nn.conformer import Conformer, ConformerConfig, attention_written_out, length_mask
 from speechllm.nn.rotary import apply_rotary, rotary_angles
 
 SMALL = ConformerConfig(width=16, num_layers=2, num_heads=2)
@@ -55,9 +55,26 @@ def test_rotary_scores_depend_on_distance_alone():
     assert abs(float(scores[3, 1] - scores[3, 7])) > 1e-3
 
 
-def test_attention_written_out_is_the_kernel_of_torch(trunk, monkeypatch):
-    x, mask = torch.randn(2, 11, 16), length_mask(torch.tensor([11, 6]), 11)
-    written_out = trunk(x, mask)
-    monkeypatch.setattr(conformer, "SHORT", 0)
-    torch.testing.assert_close(trunk(x, mask)[0], written_out[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(trunk(x, mask)[1, :6], written_out[1, :6], atol=1e-5, rtol=0)
+def test_attention_written_out_is_the_kernel_of_torch():
+    mask = length_mask(torch.tensor([11, 6]), 11)
+    q, k, v = (torch.randn(2, 2, 11, 8, requires_grad=True) for _ in range(3))
+    kernel = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None])
+    written_out = attention_written_out(q, k, v, mask)
+    torch.testing.assert_close(written_out, kernel, atol=1e-5, rtol=0)
+    weights = torch.randn_like(kernel)
+    expected = torch.autograd.grad((kernel * weights).sum(), (q, k, v))
+    gradients = torch.autograd.grad((written_out * weights).sum(), (q, k, v))
+    torch.testing.assert_close(gradients, expected, atol=1e-5, rtol=0)
+
+
+def test_attention_is_written_out_in_bfloat16_training_alone(trunk, monkeypatch):
+    calls = []
+    monkeypatch.setattr(conformer, "attention_written_out", lambda q, k, v, mask: calls.append(q.dtype) or v)
+    x, mask = torch.randn(1, 7, 16), torch.ones(1, 7, dtype=torch.bool)
+    trunk(x, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            trunk(x, mask)
+        assert not calls
+        trunk(x, mask)
+    assert calls == [torch.bfloat16] * SMALL.num_layers
