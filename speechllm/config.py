@@ -151,12 +151,17 @@ def _forbid_unknown_keys(cls: Any, seen: set[Any] | None = None) -> None:
         _forbid_unknown_keys(argument, seen)
 
 
+UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
+"pydantic's names for a key that no field has."
+
+
 def _explain(cls: type, error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A misspelt key first: it is often why another one is missing.
+    first = min(error.errors(), key=lambda found: found["type"] not in UNKNOWN_KEY)
     # pydantic puts the names of union members into the location; only field names help a user.
     place = ".".join(str(part) for part in first["loc"])
     kind = first["type"]
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+    if kind in UNKNOWN_KEY:
         known = _known_keys(cls, first["loc"][:-1])
         message = f"unknown key {place!r}{suggest(str(first['loc'][-1]), known)}"
         message += f" (known: {', '.join(known)})" if known else ""

@@ -98,3 +98,13 @@ def test_missing_file_and_malformed_override(tmp_path, write):
         load_config(Train, write("out: a"), ["steps"])
     with pytest.raises(ConfigError, match="'out' is not a section"):
         load_config(Train, write("out: a"), ["out.x=1"])
+
+
+def test_a_misspelt_key_is_named_before_the_one_that_it_leaves_missing():
+    @dataclass(frozen=True, kw_only=True)
+    class Needs:
+        corpus: str
+        out: str
+
+    with pytest.raises(ConfigError, match="unknown key 'corpsu'; did you mean 'corpus'"):
+        build_config(Needs, {"corpsu": "a"})
