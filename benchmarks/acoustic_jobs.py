@@ -156,7 +156,7 @@ def stage_generation(sizes: Sizes, stage: StageName) -> Entrant:
         assert drawn.codes.shape == (K, T), f"{drawn.codes.shape} codes, expected {(K, T)}"
         return drawn.codes
 
-    trunk, head = matrix_weights(lm.trunk.layers), lm.heads[-1].weight.numel()
+    trunk, head = matrix_weights(lm.trunk.layers), matrix_weights(lm.heads[-1])
     return Entrant(
         name=name_of("speechllm", torch.float32),
         run=run,
@@ -178,7 +178,7 @@ def coarse_training(sizes: Sizes, *, dtype: torch.dtype = torch.float32) -> Entr
         batch_size=sizes.batch_size,
         seed=0,
     )
-    trunk, head = matrix_weights(lm.trunk.layers), lm.heads[-1].weight.numel()
+    trunk, head = matrix_weights(lm.trunk.layers), matrix_weights(lm.heads[-1])
     num_targets = sizes.num_coarse * sizes.stage_frames
     num_given = sizes.stage_frames // FRAMES_PER_CONDITION + 1
     return Entrant(

@@ -51,8 +51,7 @@ class PreallocatedLayer(CacheLayerMixin):
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
             buffer.narrow(2, self.length, stop - self.length).copy_(states)
         self.length = stop
-        self._show()
-        return self.keys, self.values
+        return self._show()
 
     def select_rows(self, rows: Int[Tensor, " N"]) -> None:
         """Keep (and order) the given sequences; a row may be asked for twice."""
@@ -92,9 +91,11 @@ class PreallocatedLayer(CacheLayerMixin):
             grown.append(room)
         self._buffers = (grown[0], grown[1])
 
-    def _show(self) -> None:
+    def _show(self) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B H T E"]]:
         assert self._buffers is not None
-        self.keys, self.values = (buffer.narrow(2, 0, self.length) for buffer in self._buffers)
+        keys, values = (buffer.narrow(2, 0, self.length) for buffer in self._buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 class PreallocatedCache(Cache):

@@ -8,10 +8,14 @@ around them (masks made anew, look-ups of attention functions, nested calls, nor
 again. Here are the same products in the same order. Linear layers are called as modules, so that adapters count.
 """
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import Cache, LlamaModel
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm
 
 
 def llama_step(
@@ -38,7 +42,7 @@ def llama_step(
     # The two halves of a head are a pair: turning is x cos + (-second, first) sin, the sign being the sine's here.
     sin = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
     seen = None if mask is None else mask[:, None, None]
-    for index, layer in enumerate(trunk.layers):
+    for index, layer in enumerate(cast(Sequence[LlamaDecoderLayer], trunk.layers)):
         attention, feed_forward = layer.self_attn, layer.mlp
         y = _normed(x, layer.input_layernorm)
         q, k, v = (project(y).view(B, H, 1, -1) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
@@ -52,6 +56,6 @@ def llama_step(
     return _normed(x, trunk.norm)
 
 
-def _normed(x: Float[Tensor, "B 1 D"], norm: nn.Module) -> Float[Tensor, "B 1 D"]:
+def _normed(x: Float[Tensor, "B 1 D"], norm: LlamaRMSNorm) -> Float[Tensor, "B 1 D"]:
     """Return the RMS norm in one kernel."""
     return nn.functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
