@@ -133,11 +133,16 @@ def resynthesize(
 
     Example: speechllm resynthesize hello.wav --language en --text "hello there" --out heard/
     """
+    from speechllm.audio import save_audio
     from speechllm.evaluation.judges import JudgeConfig, make_judges
     from speechllm.evaluation.resynthesis import resynthesize as run
     from speechllm.metrics.speaker import make_speaker_embedder
     from speechllm.tasks import language_code
 
+    if out is not None and len({path.stem for path in audio}) < len(audio):
+        raise typer.BadParameter(
+            "two recordings have the same name and would share one file; rename one, or omit --out"
+        )
     code = language_code(language)
     english = ("whisper" if whisper else "moonshine") if code == "en" and judge else "none"
     judges = make_judges(JudgeConfig(english=english, whisper=whisper if judge else None, device=device))
@@ -153,7 +158,8 @@ def resynthesize(
         _make_folder(out)
         for stage in report.stages:
             for path, sound in zip(audio, stage.audios, strict=True):
-                _save(sound, out / f"{path.stem}-{stage.name.replace(' ', '-')}.wav")
+                save_audio(sound, out / f"{path.stem}-{stage.name.replace(' ', '-')}.wav")
+        console.print(f"audio of every stage: {out}")
 
 
 def _make_folder(folder: Path) -> None:

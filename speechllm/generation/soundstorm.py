@@ -70,7 +70,7 @@ def soundstorm_decode(
         temperature: of the draws in all passes but the last; 0 draws the likeliest code.
         generator: one for each row makes a row independent of its batch; or one for all.
     """
-    codes, unknown = _masked_but_prompt(model, condition, prompt, lengths)
+    codes, unknown = _behind_prompt(model, condition, prompt, lengths)
     return soundstorm_fill(
         model,
         condition,
@@ -142,14 +142,14 @@ def fill_at_once(
     return filled.masked_fill(~length_mask(lengths, T)[:, None], 0)
 
 
-def _masked_but_prompt(
+def _behind_prompt(
     model: SoundStorm, condition: Int[Tensor, "B T"], prompt: Int[Tensor, "B K P"] | None, lengths: Int[Tensor, " B"]
 ) -> tuple[Int[Tensor, "B K T"], Bool[Tensor, "B T"]]:
-    """Return codes that are MASK behind the prompt, and where they are to be found."""
+    """Return codes that begin with the prompt, and which frames are unknown: all behind it."""
     B, T = condition.shape
     K = model.config.num_codebooks
-    codes = torch.full((B, K, T), model.mask_id, dtype=torch.long, device=condition.device)
-    unknown = length_mask(lengths, T)
+    codes = torch.zeros((B, K, T), dtype=torch.long, device=condition.device)
+    unknown = torch.ones_like(condition, dtype=torch.bool)
     if prompt is not None:
         P = prompt.shape[2]
         if prompt.shape[:2] != (B, K) or int(lengths.min()) < P:

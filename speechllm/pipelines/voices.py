@@ -40,7 +40,7 @@ def speak_streaming(
     seed: int = 0,
     config: StreamConfig | None = None,
 ) -> Iterator[Audio]:
-    """Yield the (watermarked) speech of texts piece by piece; a text is read when its turn comes.
+    """Return an iterator over the (watermarked) speech of texts, piece by piece; a text is read when its turn comes.
 
     The LM writes the codes of one text at a time, sound is made in pieces of some seconds (`StreamConfig`): memory does
     not grow with the number of texts, and the first sound needs the first text's codes and one short piece.
@@ -55,8 +55,8 @@ def speak_streaming(
         config: sizes of the pieces.
 
     Raises:
-        ConsentError: a voice without consent.
-        TaskError: a text is empty.
+        ConsentError: a voice without consent; at once, as all that is wrong with the checkpoint or the voice.
+        TaskError: a text is empty; when its turn comes.
     """
     if voice is not None:
         require_consent(consent)
@@ -69,8 +69,13 @@ def speak_streaming(
             yield np.zeros(0, np.int64) if output.codes is None else output.codes
 
     prompt = system.voice_prompts(voice, 1)
+    return _marked(stream_speech(pieces(), acoustic, codec, voice=prompt, seed=seed, config=config))
+
+
+def _marked(audios: Iterable[Audio]) -> Iterator[Audio]:
+    """Yield the pieces of a stream with one watermark that goes on from piece to piece."""
     num_samples = 0
-    for audio in stream_speech(pieces(), acoustic, codec, voice=prompt, seed=seed, config=config):
+    for audio in audios:
         yield embed_watermark(audio, start_seconds=num_samples / audio.sample_rate)
         num_samples += audio.num_samples
 
@@ -221,7 +226,7 @@ def speak_dialogue(
 
     Raises:
         ConsentError: without consent.
-        TaskError: the script is broken, or a speaker has no voice.
+        TaskError: the script is broken, a speaker has no voice, or the LM had no speech for a turn.
     """
     require_consent(consent, "the speakers' voices")
     if pause_seconds < 0:
@@ -240,7 +245,9 @@ def speak_dialogue(
     rate = codec.sample_rate
     pause, parts, placed, position = np.zeros(round(pause_seconds * rate), np.float32), [], [], 0
     for turn, output in zip(turns, outputs, strict=True):
-        said = np.zeros(0, np.float32) if output.audio is None else output.audio.samples
+        if output.audio is None:
+            raise TaskError(f"the model wrote no speech for {turn.text!r}; try another seed or a longer text")
+        said = output.audio.samples
         placed.append(Turn(turn.speaker, turn.text, position / rate, (position + len(said)) / rate))
         parts += [said, pause]
         position += len(said) + len(pause)

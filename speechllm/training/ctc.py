@@ -26,6 +26,9 @@ from speechllm.tokenizers.mel import LogMel, LogMelConfig
 from speechllm.training.loop import LoopConfig, LoopReport, train_stage
 from speechllm.training.optim import OptimizerConfig
 
+LENGTH_MULTIPLE = 4
+"Batches are padded to a multiple of so many frames of the encoder."
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -182,8 +185,8 @@ def augment(
 ) -> tuple[Float[Tensor, "B M T"], Int[Tensor, " B"]]:
     """Warp, pad with silence (`floor`) and mask a batch of log-mel spectrograms.
 
-    Their length becomes a multiple of 4 * `pooling`: kernels are made anew for every new size of a batch, which
-    costs more than some silence.
+    Their length becomes a multiple of LENGTH_MULTIPLE * `pooling`: kernels are made anew for every new size of a
+    batch, which costs more than some silence.
     """
     B = len(mels)
     lengths = torch.tensor([mel.shape[1] for mel in mels])
@@ -195,7 +198,8 @@ def augment(
     tempo = _factors(B, config.tempo, generator)
     warp = _factors(B, config.frequency_warp, generator)
     stretched = (lengths * tempo).round().long().clamp_min(1)
-    T = -(-int(stretched.max()) // (4 * pooling)) * 4 * pooling
+    multiple = LENGTH_MULTIPLE * pooling
+    T = -(-int(stretched.max()) // multiple) * multiple
     warped = _warp(padded, lengths / stretched, warp, T)
     times = torch.arange(T)[None] < stretched[:, None]
     bands = torch.full((B,), warped.shape[1])

@@ -76,6 +76,8 @@ class SoundStormStageConfig:
     "See `SoundStormConfig.temperature`."
     at_once: bool = False
     "See `SoundStormConfig.at_once`."
+    max_frames: int | None = 1_500
+    "See `SoundStormConfig.max_frames`; about the longest row that is trained on serves well."
     batches: SoundStormTrainConfig = field(default_factory=SoundStormTrainConfig)
     "What a batch holds."
     seed: int = 0
@@ -382,6 +384,7 @@ def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundS
                 start_context=config.start_context,
                 temperature=config.temperature,
                 at_once=config.at_once,
+                max_frames=config.max_frames,
                 codebook_width=vectors.shape[2] if config.tied else 0,
                 trunk=config.trunk,
                 semantic_fingerprint=semantic_tokenizer.fingerprint,

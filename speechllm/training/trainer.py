@@ -129,6 +129,11 @@ class UnifiedTrainer(Trainer):
         if config.gradient_checkpointing:
             cast(PreTrainedModel, model).gradient_checkpointing_enable()
         arguments = config.arguments(self.folder, optimizer.learning_rate)
+        if arguments.n_gpu > 1:
+            raise ConfigError(
+                f"one process sees {arguments.n_gpu} GPUs, expected one for each process; start with "
+                "`accelerate launch` or torchrun, or set CUDA_VISIBLE_DEVICES to one of them"
+            )
         super().__init__(model=model, args=arguments, train_dataset=rows, data_collator=collator)  # pyright: ignore[reportArgumentType]
         self.loss_is_scaled_for_ga = True
 

@@ -51,12 +51,19 @@ def test_convert_and_resynthesize_write_what_they_say(tmp_path):
     assert out.exists()
     result = run("resynthesize", *names, "--no-judge", "--json", "--out", tmp_path / "heard", "--model", speaking)
     assert result.exit_code == 0, result.output
-    rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert [row["stage"] for row in rows] == ["original", "codec copy", "semantic codes"]
     assert {score["name"] for score in rows[2]["scores"]} >= {"log-mel distance"}
     assert {path.name for path in (tmp_path / "heard").iterdir()} == {
         f"{i}-{stage}.wav" for i in range(2) for stage in ("original", "codec-copy", "semantic-codes")
     }
+
+
+def test_recordings_of_one_name_are_refused_before_they_overwrite_each_other(tmp_path, tmp_path_factory):
+    names = [save_audio(tiny_speech(0.5), path / "x.wav") for path in (tmp_path, tmp_path_factory.mktemp("b"))]
+    result = run("resynthesize", *names, "--no-judge", "--out", tmp_path / "heard")
+    assert result.exit_code == 2
+    assert "same name" in result.stderr
 
 
 def empty(folder):

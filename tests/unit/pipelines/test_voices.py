@@ -100,13 +100,24 @@ def test_a_dialogue_has_its_turns_in_place(system):
 def test_a_voice_needs_consent(system):
     voice = tiny_speech(1.0)
     for attempt in (
-        lambda: list(speak_streaming(system, ["a"], voice=voice)),
+        lambda: speak_streaming(system, ["a"], voice=voice),  # before anything is asked of the iterator
         lambda: convert_voice(system, [voice], voice=voice, consent=False),
         lambda: replace_speech(system, voice, 0.1, 0.2, "a", consent=False),
         lambda: speak_dialogue(system, "A: a", {"A": voice}, consent=False),
     ):
         with pytest.raises(ConsentError):
             attempt()
+
+
+def test_a_turn_without_speech_is_no_silence(system, monkeypatch):
+    from dataclasses import replace
+
+    speak = SpeechSystem.speak
+    monkeypatch.setattr(
+        SpeechSystem, "speak", lambda self, *a, **k: [replace(output, audio=None) for output in speak(self, *a, **k)]
+    )
+    with pytest.raises(TaskError, match="no speech for 'hi'"):
+        speak_dialogue(system, "Bob: hi", {"Bob": tiny_speech(1.0)}, consent=True)
 
 
 def test_what_cannot_be_done_is_said_in_one_line(system, tmp_path):

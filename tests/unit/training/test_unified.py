@@ -292,3 +292,12 @@ def test_the_recipe_writes_a_checkpoint_that_reloads_and_can_be_trained_further(
     assert (out / "model.safetensors").stat().st_mtime_ns == written
     more = main(path, [f"out={tmp_path / 'more'}", f"start_from={out}"])
     assert not equal(load_checkpoint(more).model, checkpoint.model)
+
+
+def test_one_process_with_several_gpus_is_refused(mixture, tmp_path, monkeypatch):
+    """torch's DataParallel cuts the batch, and the places of the targets would point elsewhere."""
+    from transformers import TrainingArguments
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 2))
+    with pytest.raises(ConfigError, match="accelerate launch"):
+        trained(mixture, tmp_path, max_steps=1)
