@@ -19,6 +19,7 @@ import torch
 
 from speechllm.audio import Audio, AudioSource, load_audio
 from speechllm.errors import CheckpointError, TaskError
+from speechllm.generation.candidates import decode_best, known_text
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.hub import Checkpoint, load_checkpoint
 from speechllm.pipelines.long_audio import split_at_silence
@@ -160,7 +161,10 @@ class SpeechSystem:
         if seed is not None:
             decoding = dataclasses.replace(decoding, seed=seed)
         prompts, owners = self._prompts(tag, inputs)
-        decoded = self.decoder.decode(prompts, [tag.output_modalities] * len(prompts), decoding)
+        if decoding.candidates is not None and known_text(tag) is not None:
+            decoded = decode_best(self.decoder, tag, prompts, [str(text) for text in inputs], decoding)
+        else:
+            decoded = self.decoder.decode(prompts, [tag.output_modalities] * len(prompts), decoding)
         pieces = [[d for d, owner in zip(decoded, owners, strict=True) if owner == i] for i in range(len(inputs))]
         outputs = [join(tag, found) for found in pieces]
         if not sound or "audio" not in tag.output_modalities or not self.can_speak:
