@@ -47,7 +47,7 @@ from speechllm.metrics.bootstrap import BootstrapConfig
 from speechllm.metrics.normalise import NormaliserName, make_normaliser
 from speechllm.metrics.score import Score
 from speechllm.metrics.speaker import SpeakerEmbedder, make_speaker_embedder
-from speechllm.metrics.text import BLEU, CER, CHRF, WER
+from speechllm.metrics.text import CHRF, bleu_for, error_rates_for
 from speechllm.tasks import Field, TaskTag
 
 LIMITS = [
@@ -126,7 +126,8 @@ def evaluate_checkpoint(
         progress: called with a line before each part.
 
     Raises:
-        DataError: the corpus cannot be read, or has none of the splits.
+        DataError: the corpus cannot be read.
+        ConfigError: it has none of the splits.
     """
     config = config or EvaluationConfig()
     evaluation = _Evaluation(
@@ -280,8 +281,9 @@ class _TagEvaluation:
     def _text_scores(self, name: Field, references: list[str], hypotheses: Sequence[str | None]) -> list[Score]:
         is_translation = name == "translation"
         chosen = self.config.translation_normaliser if is_translation else self.config.error_rate_normaliser
-        normaliser = make_normaliser(chosen, self.tag.output_language(name))
-        metrics = (BLEU, CHRF) if is_translation else (WER, CER)
+        language = self.tag.output_language(name)
+        normaliser = make_normaliser(chosen, language)
+        metrics = (bleu_for(language), CHRF) if is_translation else error_rates_for(language)
         return [
             m.score(references, hypotheses, normaliser=normaliser, bootstrap=self.config.bootstrap) for m in metrics
         ]

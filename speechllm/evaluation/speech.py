@@ -25,7 +25,7 @@ from speechllm.metrics.bootstrap import BootstrapConfig
 from speechllm.metrics.normalise import make_normaliser
 from speechllm.metrics.score import Score
 from speechllm.metrics.speaker import SpeakerEmbedder, speaker_similarity
-from speechllm.metrics.text import CER, WER, asr_bleu
+from speechllm.metrics.text import asr_bleu, error_rates_for
 from speechllm.safety import embed_watermark
 from speechllm.tasks import Field
 
@@ -164,9 +164,10 @@ def speech_scores(
     references: Sequence[str], heard: Sequence[str | None], language: str, judge: str, is_translation: bool,
     bootstrap: BootstrapConfig,
 ) -> list[Score]:  # fmt: skip
-    """Return CER and WER, for translations ASR-BLEU first, of what a judge heard."""
+    """Return CER and (where words are parted) WER, for translations ASR-BLEU first, of what a judge heard."""
     spoken = make_normaliser("spoken", language)
-    scores = [m.score(references, heard, normaliser=spoken, bootstrap=bootstrap) for m in (CER, WER)]
+    metrics = reversed(error_rates_for(language))
+    scores = [m.score(references, heard, normaliser=spoken, bootstrap=bootstrap) for m in metrics]
     scores = [dataclasses.replace(s, signature=f"{s.signature}|asr:{judge}") for s in scores]
     if is_translation:
         scores.insert(0, asr_bleu(references, heard, language=language, asr=judge, bootstrap=bootstrap))
