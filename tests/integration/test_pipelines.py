@@ -19,7 +19,9 @@ from transformers import (
 import speechllm
 from speechllm.audio import save_audio
 from speechllm.errors import CheckpointError, ConfigError
-from speechllm.pipelines.hf import SpeechRecognitionPipeline, SpeechTranslationPipeline
+from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.sampling import SamplingConfig
+from speechllm.pipelines.hf import SpeechRecognitionPipeline, SpeechTranslationPipeline, _decoding
 from speechllm.pipelines.system import SpeechSystem
 from tests.support.tiny import tiny_checkpoint, tiny_model, tiny_processor, tiny_speech
 
@@ -66,6 +68,23 @@ def test_options(recognise: SpeechRecognitionPipeline):
     assert set(beams) == {"text"}
     with pytest.raises(ConfigError, match="unknown option 'max_new_token'; did you mean 'max_new_tokens'"):
         recognise(AUDIO, generate_kwargs={"max_new_token": 3})
+
+
+def test_options_that_would_change_nothing_are_refused(recognise: SpeechRecognitionPipeline, folder: Path):
+    for options in ({"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.9, "do_sample": False}):
+        with pytest.raises(ConfigError, match="pass do_sample=True"):
+            recognise(AUDIO, generate_kwargs=options)
+    assert set(recognise(AUDIO, do_sample=True, temperature=0.7, top_k=3)) == {"text"}
+    translate = pipeline("speech-translation", model=str(folder), device="cpu", src_lang="en", tgt_lang="fr", **SHORT)
+    with pytest.raises(ConfigError, match="no option 'language'"):
+        translate(AUDIO, generate_kwargs={"language": "en"})
+
+
+def test_do_sample_false_switches_sampling_off():
+    sampled = DecodingConfig(text=SamplingConfig(temperature=5.0))
+    assert _decoding(sampled, {}).text == sampled.text
+    assert _decoding(sampled, {"do_sample": False}).text.is_greedy
+    assert _decoding(sampled, {"do_sample": True, "top_k": 2}).text == SamplingConfig(temperature=1.0, top_k=2)
 
 
 def test_translation(folder: Path):
