@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import typer
+from rich.text import Text
 from typer.core import TyperGroup
 
 from speechllm.cli import build, use
@@ -22,7 +23,8 @@ class _OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except SpeechLLMError as error:
-            console.print(f"[bold red]error:[/] {' '.join(str(error).split())}", highlight=False, soft_wrap=True)
+            line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
+            console.print(line, highlight=False, soft_wrap=True)
             sys.exit(2)
 
 

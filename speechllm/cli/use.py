@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from speechllm.cli.console import console, results
 
@@ -20,17 +21,17 @@ def _system(model: str, device: str) -> Any:
     from speechllm.pipelines.system import SpeechSystem
 
     logging.disable_progress_bar()
-    with console.status(f"loading {model}"):
+    with console.status(Text(f"loading {model}")):
         return SpeechSystem.from_pretrained(model, device=device)
 
 
 def _show(outputs: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
     for name, fields in outputs:
         if as_json:
-            results.print(json.dumps({"input": name, **fields}, ensure_ascii=False), markup=False)
+            results.print(json.dumps({"input": name, **fields}, ensure_ascii=False))
         else:
             label = f"{name}: " if len(outputs) > 1 else ""
-            results.print(f"{label}{fields['text']}", markup=False)
+            results.print(f"{label}{fields['text']}")
 
 
 def transcribe(
@@ -179,14 +180,14 @@ def _show_stages(report: Any, as_json: bool) -> None:
     if as_json:
         for stage in report.stages:
             row = {"stage": stage.name, "reference": report.reference, "scores": [asdict(s) for s in stage.scores]}
-            results.print(json.dumps(row, ensure_ascii=False), markup=False)
+            results.print(json.dumps(row, ensure_ascii=False))
         return
     table = Table("stage", "score", box=None)
     for stage in report.stages:
         for score in stage.scores:
             table.add_row(stage.name, str(score))
     results.print(table)
-    results.print(f"reference: {report.reference}", markup=False)
+    results.print(f"reference: {report.reference}")
 
 
 def _save(audio: Any, out: Path) -> None:
@@ -238,5 +239,5 @@ def info(
 
     table = Table(show_header=False, box=None)
     for key, value in describe_checkpoint(model).items():
-        table.add_row(f"[bold]{key}[/]", str(value))
+        table.add_row(Text(key, style="bold"), str(value))
     results.print(table)

@@ -35,6 +35,7 @@ from speechllm.evaluation.speech import (
     RememberingEmbedder,
     System,
     Versions,
+    Voice,
     choose_voices,
     duration_of,
     played,
@@ -46,7 +47,7 @@ from speechllm.metrics.bootstrap import BootstrapConfig
 from speechllm.metrics.normalise import NormaliserName, make_normaliser
 from speechllm.metrics.score import Score
 from speechllm.metrics.speaker import SpeakerEmbedder, make_speaker_embedder
-from speechllm.metrics.text import BLEU, CER, CHRF, WER
+from speechllm.metrics.text import CHRF, bleu_for, error_rates_for
 from speechllm.tasks import Field, TaskTag
 
 LIMITS = [
@@ -125,7 +126,8 @@ def evaluate_checkpoint(
         progress: called with a line before each part.
 
     Raises:
-        DataError: the corpus cannot be read, or has none of the splits.
+        DataError: the corpus cannot be read.
+        ConfigError: it has none of the splits.
     """
     config = config or EvaluationConfig()
     evaluation = _Evaluation(
@@ -219,20 +221,20 @@ class _TagEvaluation:
             self._asr_bounds()
         self._keep_samples()
 
-    def _voices(self) -> list[AudioSource] | None:
+    def _voices(self) -> list[Voice] | None:
         if "audio" not in self.tag.output_modalities or not (self.system.can_speak and self.config.use_voice_prompts):
             return None
         if self.tag.source == "audio":
-            return [item.audios["audio"] for item in self.items]  # AudioPaLM: the voice of the source speech
+            return [Voice.of(item, "audio") for item in self.items]  # AudioPaLM: the voice of the source speech
         return choose_voices(self.items, "audio")
 
-    def _run(self, items: Sequence[Item], voices: list[AudioSource] | None) -> list[Any]:
+    def _run(self, items: Sequence[Item], voices: list[Voice] | None) -> list[Any]:
         source = self.tag.source
         inputs = [item.texts[source] if source == "transcript" else item.audios[source] for item in items]
         start = time.perf_counter()
         outputs = self.system.run(
-            self.tag, inputs, voice=voices, consent=voices is not None, seed=self.config.seed,
-            decoding=self.config.decoding,
+            self.tag, inputs, voice=voices and [voice.source for voice in voices], consent=voices is not None,
+            seed=self.config.seed, decoding=self.config.decoding,
         )  # fmt: skip
         seconds = time.perf_counter() - start
         if source == "audio":
@@ -279,8 +281,9 @@ class _TagEvaluation:
     def _text_scores(self, name: Field, references: list[str], hypotheses: Sequence[str | None]) -> list[Score]:
         is_translation = name == "translation"
         chosen = self.config.translation_normaliser if is_translation else self.config.error_rate_normaliser
-        normaliser = make_normaliser(chosen, self.tag.output_language(name))
-        metrics = (BLEU, CHRF) if is_translation else (WER, CER)
+        language = self.tag.output_language(name)
+        normaliser = make_normaliser(chosen, language)
+        metrics = (bleu_for(language), CHRF) if is_translation else error_rates_for(language)
         return [
             m.score(references, hypotheses, normaliser=normaliser, bootstrap=self.config.bootstrap) for m in metrics
         ]
@@ -303,7 +306,7 @@ class _TagEvaluation:
             for score in self._text_scores("transcript", references[: len(items)], heard):
                 self._add("transcript", ORIGINAL, score, f"transcribed by {judge.name}, not by the model")
 
-    def _speech(self, name: Field, voices: list[AudioSource] | None) -> None:
+    def _speech(self, name: Field, voices: list[Voice] | None) -> None:
         language = self.tag.output_language(name)
         self.parent.languages.add(language)
         reference_field: Field = "translation" if name == "translated_audio" else "transcript"
@@ -315,11 +318,11 @@ class _TagEvaluation:
             reason = self._why_not(system, judge is None, language)
             heard: list[str | None] = [None] * len(items)
             if judge is not None and not reason:
-                # no sound is an answer, and a wrong one: it is scored as if nothing had been said
+                # no sound, and sound in which nothing can be heard, are answers, and wrong ones: nothing was said
                 heard = (
                     self._hear(generated, judge, language)
                     if system == MODEL
-                    else self.versions.transcripts(items, name, system, judge, language)
+                    else self.versions.transcripts(items, name, system, judge, language, voices)
                 )
             if system == MODEL:
                 self.heard = heard
@@ -331,7 +334,7 @@ class _TagEvaluation:
             for score in scores:
                 self._add(name, system, dataclasses.replace(score, reason=reason) if reason else score, note)
         if voices is not None and self.parent.embedder is not None:
-            self._similarity(name, generated, voices)
+            self._similarity(name, generated, [voice.source for voice in voices])
 
     def _why_not(self, system: str, is_unjudged: bool, language: str) -> str:
         if system == MODEL and not self.system.can_speak:
@@ -341,7 +344,7 @@ class _TagEvaluation:
     def _hear(self, audios: Sequence[Audio | None], judge: Any, language: str) -> list[str | None]:
         present = [audio for audio in audios if audio is not None]
         texts = iter(judge.transcribe(present, language))
-        return ["" if audio is None else next(texts) for audio in audios]
+        return ["" if audio is None else next(texts) or "" for audio in audios]
 
     def _is_circular(self, judge: Any) -> bool:
         return judge is not None and shares_tokens(judge, self.system.checkpoint)

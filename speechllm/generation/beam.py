@@ -63,7 +63,7 @@ def decode_with_beams(
         texts.update(zip(numbers, found, strict=True))
     rests = [i for i in range(len(prompts)) if leading[i] < len(grammars[i])]
     longer = [np.concatenate([prompts[i], texts[i].ids if i in texts else []]).astype(np.int64) for i in rests]
-    tails = decoder.decode_from(longer, [grammars[i][leading[i] :] for i in rests], config)
+    tails = decoder.decode_from(longer, [grammars[i][leading[i] :] for i in rests], config, places=rests)
     rest_of = dict(zip(rests, tails, strict=True))
     return [_joined(decoder, texts.get(i), rest_of.get(i), grammars[i]) for i in range(len(prompts))]
 

@@ -206,9 +206,17 @@ class LMDecoder:
             self.model.train(was_training)
 
     def decode_from(
-        self, prompts: Sequence[np.ndarray], grammars: Sequence[Grammar], config: DecodingConfig
+        self,
+        prompts: Sequence[np.ndarray],
+        grammars: Sequence[Grammar],
+        config: DecodingConfig,
+        places: Sequence[int] | None = None,
     ) -> list[Decoded]:
-        """Decode without beams (`decode` calls this; the model is in eval mode and gradients are off)."""
+        """Decode without beams (`decode` calls this; the model is in eval mode and gradients are off).
+
+        `places` are the prompts' places in the whole call, which seed their draws; None: these are all.
+        """
+        places = range(len(prompts)) if places is None else places
         results: dict[int, Decoded] = {}
         # Neighbours in length share a batch: less padding.
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -216,7 +224,7 @@ class LMDecoder:
         for start in range(0, len(order), config.batch_size):
             numbers = order[start : start + config.batch_size]
             batch = _Batch(self, forward, [prompts[i] for i in numbers], [grammars[i] for i in numbers], config)
-            results.update(zip(numbers, batch.run(numbers), strict=True))
+            results.update(zip(numbers, batch.run([places[i] for i in numbers]), strict=True))
         return [results[i] for i in range(len(prompts))]
 
     def _check(self, number: int, prompt: np.ndarray) -> None:

@@ -10,7 +10,8 @@
     translate = pipeline("speech-translation", model="checkpoint", src_lang="en", tgt_lang="fr")
     translate("hello.wav", return_transcript=True)                            # {"text": ..., "transcript": ...}
 
-Long audio is cut at pauses. `generate_kwargs` take the names of `generate()`.
+Long audio is cut at pauses. `generate_kwargs` take the names of `generate()`; one that would change nothing (a
+temperature without do_sample=True, a language where there are two) is an error.
 """
 
 import dataclasses
@@ -132,6 +133,8 @@ class SpeechTranslationPipeline(_SpeechPipeline):
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         options = _generate_options(generate_kwargs, kwargs)
+        if "language" in options:
+            raise ConfigError("speech-translation has two languages and no option 'language'; pass src_lang, tgt_lang")
         own = {
             "src_lang": src_lang, "tgt_lang": tgt_lang,
             "return_transcript": return_transcript, "return_audio": return_audio,
@@ -187,6 +190,8 @@ def _decoding(base: DecodingConfig, options: Mapping[str, Any]) -> DecodingConfi
     if "max_new_tokens" in options:
         changes["max_text_tokens"] = options["max_new_tokens"]
     sampling = {name: options[name] for name in ("temperature", "top_k", "top_p") if name in options}
-    if options.get("do_sample", False):
-        changes["text"] = SamplingConfig(**{"temperature": 1.0, **sampling})
+    if sampling and not options.get("do_sample", False):
+        raise ConfigError(f"{', '.join(sampling)} changes nothing without sampling; pass do_sample=True as well")
+    if "do_sample" in options:
+        changes["text"] = SamplingConfig(**{"temperature": 1.0, **sampling} if options["do_sample"] else {})
     return dataclasses.replace(base, **changes)

@@ -89,7 +89,8 @@ class SpeechSystem:
             source: language of the inputs.
             target: language to translate into.
             text: the inputs are texts.
-            speech: also speak the translation: one chain ASR AST S2ST for speech, MT and then TTS for text.
+            speech: also speak the translation: one chain ASR AST S2ST for speech, MT and then TTS for text. What the
+                model translated into nothing stays without sound.
             voice: see `run`.
             consent: see `run`.
             decoding: see `run`.
@@ -100,12 +101,15 @@ class SpeechSystem:
         outputs = self.run(tag, inputs, voice=voice, consent=consent, decoding=decoding)
         if not (speech and text):
             return outputs
-        texts = [output.text for output in outputs]
+        sayable = [i for i, output in enumerate(outputs) if output.text.strip()]
+        if voice is not None and not isinstance(voice, AUDIO_TYPES):
+            _check_voices(voice, len(inputs))
+            voice = [voice[i] for i in sayable]
+        texts = [outputs[i].text for i in sayable]
         spoken = self.speak(texts, language=target, voice=voice, consent=consent, decoding=decoding)
-        return [
-            dataclasses.replace(out, audio=said.audio, is_watermarked=said.is_watermarked)
-            for out, said in zip(outputs, spoken, strict=True)
-        ]
+        for i, said in zip(sayable, spoken, strict=True):
+            outputs[i] = dataclasses.replace(outputs[i], audio=said.audio, is_watermarked=said.is_watermarked)
+        return outputs
 
     def speak(
         self,
@@ -232,8 +236,7 @@ class SpeechSystem:
         tokenizer = self.semantic_tokenizer()
         if isinstance(voice, AUDIO_TYPES):
             return encode_voice(load_audio(voice), tokenizer, codec, acoustic)
-        if len(voice) != count:
-            raise TaskError(f"{len(voice)} voices came with {count} inputs; give one voice, or one for each")
+        _check_voices(voice, count)
         return [encode_voice(load_audio(one), tokenizer, codec, acoustic) for one in voice]
 
     def sound_parts(self) -> tuple[Any, Any]:
@@ -258,6 +261,11 @@ class SpeechSystem:
         if self.processor.semantic_tokenizer is None:
             raise CheckpointError("this checkpoint has no semantic_tokenizer/, so it cannot read audio")
         return self.processor.semantic_tokenizer
+
+
+def _check_voices(voices: Sequence[AudioSource], count: int) -> None:
+    if len(voices) != count:
+        raise TaskError(f"{len(voices)} voices came with {count} inputs; give one voice, or one for each")
 
 
 def _check_list(inputs: Sequence[AudioSource]) -> None:

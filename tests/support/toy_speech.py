@@ -46,7 +46,7 @@ class ToyJudge:
     def transcribe(self, audios: Sequence[AudioSource], language: str) -> list[str | None]:
         self.calls.append(len(audios))
         sentences = WORDS[language]
-        return [sentences[n] if (n := number_of(audio)) < len(sentences) else None for audio in audios]
+        return [sentences[n] if 0 <= (n := number_of(audio)) < len(sentences) else None for audio in audios]
 
 
 class ToyCodec:

@@ -55,6 +55,24 @@ def test_tables_limits_signatures_and_command_are_there(card: ModelCard):
         assert part in card.text
 
 
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_page_and_card_name_the_confidence_of_their_intervals(level: float, tmp_path: Path):
+    config = {"seed": 0, "bootstrap": {"confidence": level}}
+    page = write_report(dataclasses.replace(report(), config=config), tmp_path)
+    card = write_model_card(tmp_path / "report.json", INFO, tmp_path / "README.md")
+    assert f"its {100 * level:g} % bootstrap interval" in page.read_text()
+    assert f"{100 * level:g} % bootstrap interval" in card.read_text()
+
+
+def test_cer_stands_for_transcripts_without_blanks(tmp_path: Path):
+    cer = dataclasses.replace(WER, name="CER")
+    chinese = Measurement(split="test", task="ASR", direction="zh", output="transcript", system=MODEL, score=cer)
+    page = write_report(dataclasses.replace(report(), measurements=[chinese]), tmp_path).read_text()
+    card = ModelCard.load(write_model_card(tmp_path / "report.json", INFO, tmp_path / "README.md"))
+    assert [result.metric_type for result in card.data.eval_results] == ["cer"]
+    assert "bar chart of scores" in page, "only headlines are drawn"
+
+
 def test_the_page_escapes_what_comes_from_data(tmp_path: Path):
     page = write_report(report(), tmp_path).read_text()
     assert "&lt;b&gt;t&lt;/b&gt;" in page

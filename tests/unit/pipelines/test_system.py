@@ -1,5 +1,6 @@
 """The system: tasks in, outputs out, speech only with consent and marked."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -90,6 +91,30 @@ def test_text_in(system: SpeechSystem):
     (spoken,) = system.speak(["bonjour"], language="fr")
     assert spoken.text == ""
     assert spoken.audio is not None
+
+
+def test_an_empty_translation_stays_silent_and_stops_nobody(system: SpeechSystem, monkeypatch: pytest.MonkeyPatch):
+    run = SpeechSystem.run
+
+    def with_an_empty_one(self, tag, inputs, **options):
+        outputs = run(self, tag, inputs, **options)
+        if str(tag).startswith("[MT"):
+            outputs[1] = dataclasses.replace(outputs[1], segments={"translation": TextSegment(" ")})
+        return outputs
+
+    monkeypatch.setattr(SpeechSystem, "run", with_an_empty_one)
+    voices = [tiny_speech(1.0, pitch=pitch) for pitch in (120.0, 180.0, 240.0)]
+    texts = ["good morning", "...", "turn on the light"]
+    options = {"source": "en", "target": "fr", "text": True, "speech": True, "consent": True}
+    outputs = system.translate(texts, voice=voices, **options)
+    assert [output.audio is None for output in outputs] == [False, True, False]
+    assert [output.is_watermarked for output in outputs] == [True, False, True]
+    (said,) = system.speak([outputs[2].text], language="fr", voice=voices[2], consent=True)
+    assert outputs[2].audio is not None
+    assert said.audio is not None
+    assert np.array_equal(outputs[2].audio.samples, said.audio.samples), "in its own voice"
+    with pytest.raises(TaskError, match="2 voices came with 3 inputs"):
+        system.translate(texts, voice=voices[:2], **options)
 
 
 def test_seeds(system: SpeechSystem):
