@@ -7,7 +7,8 @@
     labels        -100 -100  T1  T1 -100  T2  T2 -100
 
 Positions that restart are all that transformers needs to keep attention inside an example, provided that
-there is no attention mask and no cache; the padding counts as one more example. Labels stand at their own
+there is no attention mask and no cache (and, for flash attention, one row in a batch: the trainer sees to that); the
+padding counts as one more example. Labels stand at their own
 token (the model, or the trainer, shifts). The first id of an example never has a label: its prediction
 would come from the example before.
 """

@@ -19,7 +19,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from speechllm.data.records import Split
 from speechllm.data.tokenize import TokenRow, read_tokens
 from speechllm.errors import ConfigError, DataError
 from speechllm.processor import EncodedExample, UnifiedProcessor
@@ -41,8 +40,8 @@ class MixtureComponent:
     "Task names as in a tag, without languages: `ASR`, or a chain `ASR AST S2ST`."
     folder: str
     "Folder of token shards."
-    split: Split = "train"
-    "Which part of the corpus."
+    split: str = "train"
+    "Which part of the corpus, by the name that it has there."
     directions: list[str] | None = None
     "Pairs `fr-en` for tasks that translate, languages `fr` for the others; None: all that the corpus has."
     weight: float = 1.0

@@ -43,7 +43,7 @@ class BaseModelConfig:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     "Type of the weights. Training in bfloat16 autocast wants float32 here."
     attn_implementation: str | None = None
-    "`sdpa`, `eager`, `flash_attention_2`, ...; None: what transformers chooses."
+    "`sdpa`, `eager`, `flash_attention_2` (trains with rows_per_batch: 1 only), ...; None: what transformers chooses."
     hidden_size: int = 256
     "Width."
     num_layers: int = 4

@@ -23,7 +23,7 @@ from speechllm.errors import DataError
 from speechllm.nn.conformer import ConformerConfig
 from speechllm.tokenizers.ctc_encoder import BLANK, CTCEncoder, CTCEncoderConfig, CTCOutput, save_ctc_encoder
 from speechllm.tokenizers.mel import LogMel, LogMelConfig
-from speechllm.training.loop import LoopConfig, LoopReport, train_stage
+from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
 from speechllm.training.optim import OptimizerConfig
 
 LENGTH_MULTIPLE = 4
@@ -96,7 +96,7 @@ def train_ctc_encoder(
     stage = CTCStage(mels, texts, config)
     report = train_stage(stage, config.loop, folder, heads=stage.encoder.head.parameters())
     encoder = stage.encoder.eval()
-    save_ctc_encoder(encoder, Path(folder) / "encoder")
+    save_once(lambda: save_ctc_encoder(encoder, Path(folder) / "encoder"))
     return encoder, report
 
 

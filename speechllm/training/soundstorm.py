@@ -29,7 +29,7 @@ from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes
 from speechllm.nn.conformer import ConformerConfig, length_mask
 from speechllm.tokenizers.codec import Codec
 from speechllm.training.codec import training_audio
-from speechllm.training.loop import LoopConfig, LoopReport, train_stage
+from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
 
 LENGTH_MULTIPLE = 32
 "Batches are padded to a multiple of so many frames."
@@ -364,7 +364,8 @@ def train_soundstorm(
     fit_start(model, utterances)
     stage = SoundStormStage(model, utterances, config.batches, frame_rate=codec.frame_rate, seed=config.seed)
     report = train_stage(stage, config.loop, Path(out) / "run")
-    model.eval().cpu().save_pretrained(out)
+    model.eval().cpu()
+    save_once(lambda: model.save_pretrained(out))
     return model, report
 
 

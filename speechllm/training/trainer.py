@@ -134,6 +134,7 @@ class UnifiedTrainer(Trainer):
                 f"one process sees {arguments.n_gpu} GPUs, expected one for each process; start with "
                 "`accelerate launch` or torchrun, or set CUDA_VISIBLE_DEVICES to one of them"
             )
+        _check_attention(model, config.rows_per_batch)
         super().__init__(model=model, args=arguments, train_dataset=rows, data_collator=collator)  # pyright: ignore[reportArgumentType]
         self.loss_is_scaled_for_ga = True
 
@@ -144,7 +145,9 @@ class UnifiedTrainer(Trainer):
             TrainingError: the loss is not finite.
         """
         with caches_off(self._caches):
-            self.train(resume_from_checkpoint=last_checkpoint(self.folder))
+            with self.accelerator.main_process_first():  # it removes what is incomplete; the others must not see that
+                checkpoint = last_checkpoint(self.folder)
+            self.train(resume_from_checkpoint=checkpoint)
         # Accelerate leaves its autocast around `forward`; who decodes next wants the weights' own type.
         self.model = self.accelerator.unwrap_model(cast(nn.Module, self.model), keep_fp32_wrapper=False)
         return self.state.log_history
@@ -180,10 +183,10 @@ class UnifiedTrainer(Trainer):
     def _count(self, losses: Tensor, targets: Tensor, places: Tensor, inputs: dict[str, Any]) -> None:
         audio = torch.zeros_like(targets) if self._first_audio_id is None else (targets >= self._first_audio_id).long()
         task = inputs["task_ids"].flatten()[places + 1] if "task_ids" in inputs else torch.zeros_like(targets)
-        bucket = task * len(MODALITIES) + audio
-        num_buckets = self._sums[0].numel()
-        sums = torch.bincount(bucket, losses.double(), num_buckets), torch.bincount(bucket, minlength=num_buckets)
-        self._sums += torch.stack([part.cpu().double() for part in sums]).view_as(self._sums)
+        # Summed on the CPU: in float64, which not every accelerator has.
+        bucket, num_buckets = (task * len(MODALITIES) + audio).cpu(), self._sums[0].numel()
+        sums = torch.bincount(bucket, losses.cpu().double(), num_buckets), torch.bincount(bucket, minlength=num_buckets)
+        self._sums += torch.stack([part.double() for part in sums]).view_as(self._sums)
         self._tokens += inputs["input_ids"].numel()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -194,7 +197,10 @@ class UnifiedTrainer(Trainer):
 
     def _gauges(self) -> dict[str, float]:
         now, processes = time.monotonic(), self.accelerator.num_processes
-        sums, counts = self.accelerator.reduce(self._sums.to(self.args.device), "sum").cpu()  # pyright: ignore[reportAttributeAccessIssue]
+        total = self._sums.clone()
+        if processes > 1:
+            total = cast(Tensor, self.accelerator.reduce(total.to(self.args.device), "sum")).cpu()
+        sums, counts = total
         gauges = {
             "tokens_per_second": round(self._tokens * processes / max(now - self._clock, 1e-9), 1),
             "non_pad_share": round(self.rows.report.non_pad_share, 4),
@@ -209,6 +215,16 @@ class UnifiedTrainer(Trainer):
         self._sums.zero_()
         self._tokens, self._clock = 0, now
         return gauges
+
+
+def _check_attention(model: nn.Module, rows_per_batch: int) -> None:
+    """Refuse what would let packed examples see each other: flash attention finds their borders in single rows only."""
+    implementation = str(getattr(getattr(model, "config", None), "_attn_implementation", None))
+    if "flash" in implementation and rows_per_batch > 1:
+        raise ConfigError(
+            f"attn_implementation = {implementation!r} sees the borders of packed examples only with one row in a "
+            f"batch, rows_per_batch is {rows_per_batch}; set it to 1 (with a longer max_tokens), or use sdpa"
+        )
 
 
 def target_losses(

@@ -240,6 +240,15 @@ def test_plain_rows_train_without_a_vocabulary(tmp_path, processor):
     assert "loss_audio" not in trainer.run()[0]
 
 
+def test_flash_attention_wants_rows_alone(mixture, tmp_path):
+    """transformers looks for packed examples in batches of one row; in others they would see each other."""
+    model = tiny_model(mixture.processor.vocabulary.size)
+    model.config._attn_implementation_internal = "flash_attention_2"
+    with pytest.raises(ConfigError, match="rows_per_batch is 2; set it to 1"):
+        make_trainer(model, mixture, unified_config(tmp_path))
+    make_trainer(model, mixture, unified_config(tmp_path, rows_per_batch=1))
+
+
 def write_recipe(tmp_path, **training):
     """Write tokens, base LM and config for the recipe; returns the config's path."""
     from speechllm.audio import save_audio
