@@ -19,6 +19,7 @@ from speechllm.audio import Audio, AudioSource, load_audio
 from speechllm.config import config_to_dict
 from speechllm.errors import ConfigError
 from speechllm.evaluation.environment import describe_environment, describe_system
+from speechllm.evaluation.inputs import EncodedInputs
 from speechllm.evaluation.items import Choice, Item, choose_items
 from speechllm.evaluation.judges import JudgeConfig, Judges, make_judges, shares_tokens
 from speechllm.evaluation.results import (
@@ -169,6 +170,7 @@ class _Evaluation:
     def split(self, choice: Choice) -> None:
         """Evaluate all tasks on the items chosen from one split."""
         versions = Versions(self.system, self.config.with_resynthesis, self.config.seed)
+        inputs = EncodedInputs(self.system)
         for names in self.config.tasks:
             for language, target in choice.directions:
                 tag = _tag(names, language, target)
@@ -180,7 +182,7 @@ class _Evaluation:
                 limit = self.config.num_spoken_items if speaks else self.config.num_items
                 items = choice.items(tag, limit)
                 if items:
-                    _TagEvaluation(self, choice.split, tag, items, versions).measure()
+                    _TagEvaluation(self, choice.split, tag, items, versions, inputs).measure()
 
     def judge_names(self) -> dict[str, str]:
         """Return the judge of each language that speech was generated in."""
@@ -200,8 +202,12 @@ class _Evaluation:
 class _TagEvaluation:
     """One tag on one split: run it, then score each of its output fields."""
 
-    def __init__(self, parent: _Evaluation, split: str, tag: TaskTag, items: list[Item], versions: Versions):
-        self.parent, self.split, self.tag, self.items, self.versions = parent, split, tag, items, versions
+    def __init__(
+        self, parent: _Evaluation, split: str, tag: TaskTag, items: list[Item], versions: Versions,
+        inputs: EncodedInputs,
+    ):  # fmt: skip
+        self.parent, self.split, self.tag, self.items = parent, split, tag, items
+        self.versions, self.inputs = versions, inputs
         self.config, self.system = parent.config, parent.system
         self.outputs: list[Any] = []
         self.heard: list[str | None] = []
@@ -230,15 +236,18 @@ class _TagEvaluation:
 
     def _run(self, items: Sequence[Item], voices: list[Voice] | None) -> list[Any]:
         source = self.tag.source
-        inputs = [item.texts[source] if source == "transcript" else item.audios[source] for item in items]
+        if source == "audio":
+            inputs, encoding_seconds = self.inputs.of(items)
+        else:
+            inputs, encoding_seconds = [item.texts[source] for item in items], 0.0
         start = time.perf_counter()
         outputs = self.system.run(
             self.tag, inputs, voice=voices and [voice.source for voice in voices], consent=voices is not None,
             seed=self.config.seed, decoding=self.config.decoding,
         )  # fmt: skip
-        seconds = time.perf_counter() - start
+        seconds = encoding_seconds + time.perf_counter() - start
         if source == "audio":
-            audio_seconds = sum(duration_of(audio) for audio in inputs)
+            audio_seconds = sum(duration_of(item.audios["audio"]) for item in items)
         else:
             audio_seconds = sum(o.audio.duration_seconds for o in outputs if o.audio is not None)
         decoded = DecodeReport.of(d for output in outputs for d in output.decoded)

@@ -41,6 +41,10 @@ class System(Protocol):
         """True if it can make sound."""
         ...
 
+    def encode(self, audios: Any) -> list[Any]:
+        """Turn recordings into inputs for `run`; see `SpeechSystem.encode`."""
+        ...
+
     def run(
         self, tag: Any, inputs: Any, *, voice: Any = None, consent: bool = False, watermark: bool = True, seed: int = 0,
         decoding: Any = None,

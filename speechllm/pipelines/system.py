@@ -25,6 +25,7 @@ from speechllm.hub import Checkpoint, load_checkpoint
 from speechllm.pipelines.long_audio import split_at_silence
 from speechllm.pipelines.output import TaskOutput, join
 from speechllm.safety import embed_watermark, require_consent
+from speechllm.segments import CodeSegment
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.semantic import SemanticTokenizer
 
@@ -34,8 +35,18 @@ AUDIO_TYPES = (str, Path, bytes, np.ndarray, Mapping, Audio)
 "The forms that one audio input may have (`AudioSource`)."
 Voice: TypeAlias = AudioSource | Sequence[AudioSource] | None
 "One voice for all, a list with one for each input, or none: then a voice is drawn."
+Input: TypeAlias = "AudioSource | EncodedSpeech"
+"What a task reads: text, audio in any form, or audio that is encoded already."
 CONTEXT_SHARE = 0.4
 "At most this share of the model's context is given to input audio: the answer needs room too."
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedSpeech:
+    """One recording as semantic codes: encode once, run many tasks (`SpeechSystem.encode`)."""
+
+    pieces: tuple[CodeSegment, ...]
+    "One, or several where long audio was cut at pauses."
 
 
 class SpeechSystem:
@@ -129,10 +140,18 @@ class SpeechSystem:
             decoding=decoding,
         )  # fmt: skip
 
+    def encode(self, audios: Sequence[AudioSource]) -> list[EncodedSpeech]:
+        """Turn audio of any length into what `run` takes in its place, so that several tasks share the work."""
+        _check_list(audios)
+        longest = self._longest_piece()
+        pieces = [split_at_silence(load_audio(audio), longest) for audio in audios]
+        segments = iter(self.processor.audio_segments(piece for found in pieces for piece in found))
+        return [EncodedSpeech(tuple(next(segments) for _ in found)) for found in pieces]
+
     def run(
         self,
         tag: TaskTag | str,
-        inputs: Sequence[AudioSource],
+        inputs: Sequence[Input],
         *,
         voice: Voice = None,
         consent: bool = False,
@@ -145,7 +164,7 @@ class SpeechSystem:
 
         Args:
             tag: the task, for example "[ASR AST English French]".
-            inputs: texts for MT and TTS; else audio in any form, of any length (it is cut at pauses).
+            inputs: texts for MT and TTS; else audio in any form, of any length (it is cut at pauses), or encoded.
             voice: some seconds of a voice to speak with, or a list with one voice for each input.
             consent: the statement that the speakers of `voice` agreed to its use.
             watermark: mark generated speech.
@@ -175,18 +194,17 @@ class SpeechSystem:
             return outputs
         return self._with_speech(outputs, voice, watermark, decoding.seed)
 
-    def _prompts(self, tag: TaskTag, inputs: Sequence[AudioSource]) -> tuple[list[np.ndarray], list[int]]:
+    def _prompts(self, tag: TaskTag, inputs: Sequence[Input]) -> tuple[list[np.ndarray], list[int]]:
         """Return prompt ids and for each the number of the input it belongs to."""
         _check_list(inputs)
         if tag.source == "transcript":
-            for number, text in enumerate(inputs):
-                if not isinstance(text, str) or not text.strip():
-                    raise TaskError(f"{tag}: input {number} is {text!r}, expected a text")
-            return self.processor(tag, inputs), list(range(len(inputs)))
-        longest = self._longest_piece()
-        pieces = [split_at_silence(load_audio(audio), longest) for audio in inputs]
-        owners = [number for number, found in enumerate(pieces) for _ in found]
-        return self.processor(tag, [piece for found in pieces for piece in found]), owners
+            texts = [_checked_text(tag, number, text) for number, text in enumerate(inputs)]
+            return self.processor(tag, texts), list(range(len(texts)))
+        raw = [audio for audio in inputs if not isinstance(audio, EncodedSpeech)]
+        new = iter(self.encode(raw) if raw else [])
+        encoded = [audio if isinstance(audio, EncodedSpeech) else next(new) for audio in inputs]
+        owners = [number for number, speech in enumerate(encoded) for _ in speech.pieces]
+        return [self.processor.encode_prompt(tag.prompt(p.codes)) for speech in encoded for p in speech.pieces], owners
 
     def _longest_piece(self) -> float:
         limit = self.decoder.max_positions
@@ -268,6 +286,12 @@ def _check_voices(voices: Sequence[AudioSource], count: int) -> None:
         raise TaskError(f"{len(voices)} voices came with {count} inputs; give one voice, or one for each")
 
 
-def _check_list(inputs: Sequence[AudioSource]) -> None:
+def _checked_text(tag: TaskTag, number: int, text: Input) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise TaskError(f"{tag}: input {number} is {text!r}, expected a text")
+    return text
+
+
+def _check_list(inputs: Sequence[Input]) -> None:
     if isinstance(inputs, AUDIO_TYPES):
         raise TaskError(f"inputs are one {type(inputs).__name__}, expected a list of them")

@@ -70,6 +70,9 @@ class ToySystem:
         self.can_speak = can_speak
         self.calls: list[tuple[str, int, bool]] = []
 
+    def encode(self, audios: Any) -> list[Any]:
+        return list(audios)
+
     def run(
         self, tag: TaskTag, inputs: Any, *, voice: Any = None, consent: bool = False, watermark: bool = True,
         seed: int = 0, decoding: Any = None,
