@@ -38,6 +38,7 @@ def run(
     config = load_config(QuickstartConfig, config_path or CONFIG, overrides)
     remember_config(config, out)
     started, work = time.perf_counter(), (config, out)
+    in_one_go = not (out / "steps").exists()
     run_steps([Step("corpus", steps.speak_corpus, work)], out, num_workers=1)
     run_steps(
         [
@@ -54,7 +55,8 @@ def run(
         Step("report", steps.write_the_report, work, needs=("checkpoint",)),
     ]
     run_steps(last, out, num_workers=1)
-    note_total(out, time.perf_counter() - started)
+    if in_one_go:
+        note_total(out, time.perf_counter() - started)
     return out / "report" / "report.html"
 
 
@@ -68,7 +70,6 @@ def remember_config(config: QuickstartConfig, out: Path) -> None:
 
 
 def note_total(out: Path, wall_seconds: float) -> None:
-    """Add this call's time to what earlier, interrupted calls took."""
-    path = out / "steps" / "total.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["wall_seconds"] if path.exists() else 0.0
-    path.write_text(json.dumps({"wall_seconds": round(before + wall_seconds, 1)}) + "\n", encoding="utf-8")
+    """Keep what the whole took; a run that was interrupted has no such figure."""
+    total = json.dumps({"wall_seconds": round(wall_seconds, 1)})
+    (out / "steps" / "total.json").write_text(total + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from speechllm.evaluation.evaluate import evaluate_checkpoint
 from speechllm.evaluation.report import write_report
 from speechllm.hub import load_checkpoint, save_checkpoint
 from speechllm.models.causal_lm import BaseModelConfig
-from speechllm.models.soundstorm import SoundStorm
+from speechllm.models.acoustic import load_acoustic
 from speechllm.registry import suggest
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.codec import load_codec
@@ -136,7 +136,7 @@ def join_checkpoint(config: QuickstartConfig, out: Path) -> None:
         lm.model,
         lm.processor,
         codec=load_codec(out / "codec"),
-        acoustic=SoundStorm.from_pretrained(out / "acoustic"),
+        acoustic=load_acoustic(out / "acoustic"),
         config=config,
     )
 
