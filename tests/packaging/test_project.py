@@ -125,6 +125,15 @@ def test_readme_commands_exist():
         assert "Example:" in run.stdout
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.md")), ids=lambda p: p.parent.name)
+def test_recipes_are_installed_from_the_clone_with_extras_that_exist(path):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for line in re.findall(r"^pip install .*$", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        found = re.fullmatch(r"pip install -e '\.\[([a-z0-9,]+)\]'", line)
+        assert found is not None, f"{line}: the configs lie in the clone"
+        assert set(found[1].split(",")) <= set(extras)
+
+
 def test_every_command_shows_an_example():
     from speechllm.cli.main import app
 
