@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from recipes.kept_config import remember_config
 from speechllm.audio import Audio, load_audio
 from speechllm.config import load_config
 from speechllm.data.prepare import corpus_report, read_corpus
@@ -52,7 +53,9 @@ class SemanticTrainConfig:
 
 def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Train by a config file; returns the tokenizer's folder."""
-    return train_semantic(load_config(SemanticTrainConfig, config_path, overrides))
+    config = load_config(SemanticTrainConfig, config_path, overrides)
+    remember_config(config, config.out)
+    return train_semantic(config)
 
 
 def train_semantic(config: SemanticTrainConfig) -> Path:

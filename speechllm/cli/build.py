@@ -103,12 +103,14 @@ def tokenize(
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe: unified, semantic, codec, soundstorm, ...")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name: unified, semantic, codec, audiolm, recorded, quickstart, or a plugin's.")
+    ],
     config: Annotated[Path, typer.Argument(help="Its YAML config.")],
     overrides: Overrides = None,
 ) -> None:
     """Train by a recipe; a run that was stopped continues from its last checkpoint.
 
-    Example: speechllm train unified recipes/recorded_small/config.yaml training.learning_rate=1e-3
+    Example: speechllm train recorded recipes/recorded_small/config.yaml listening.num_items=30
     """
     results.print(find_plugin("recipes", recipe)(config, overrides or []))

@@ -10,6 +10,8 @@ import pytest
 from benchmarks import acoustic, acoustic_jobs, acoustic_peers, decoding, machine, measure, tokenizers, training
 from benchmarks.evidence import audiopalm, parts, plot, summary
 from benchmarks.evidence.plan import TINY, Folders, RunSpec, plan
+from recipes.quickstart.config import CONFIG, QuickstartConfig
+from speechllm.config import load_config
 
 
 def test_spread_is_ordered_and_ratios_are_formed_by_round():
@@ -82,6 +84,16 @@ def test_training_refuses_layouts_with_another_loss(tiny_lm, monkeypatch):
     monkeypatch.setattr(training, "collate_rows", leaking)
     with pytest.raises(AssertionError, match="the layouts differ"):
         training.check_same_loss(model, processor, examples)
+
+
+def test_what_is_called_quickstart_has_the_sizes_of_the_recipe():
+    recipe = load_config(QuickstartConfig, CONFIG)
+    for sizes in (decoding.SIZES, training.SIZES):
+        (found,) = [size for size in sizes if size.name == "quickstart"]
+        assert (found.num_codes, found.num_text_ids) == (recipe.semantic.codebook_size, recipe.text_lm.vocab_size)
+        assert found.hidden_size == recipe.text_lm.model.hidden_size
+    assert tokenizers._ctc_codes().codebook_size == recipe.semantic.codebook_size
+    assert tokenizers._codec().config == recipe.codec
 
 
 @pytest.mark.parametrize("name", [name for name in tokenizers.PARTS if "Whisper" not in name])

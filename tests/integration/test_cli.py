@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from recipes.quickstart.config import CONFIG as QUICKSTART
 from speechllm.audio import Audio, encode_flac, save_audio
 from speechllm.cli.main import app
 from tests.support.tiny import tiny_checkpoint, tiny_speech
@@ -118,6 +119,7 @@ def test_a_bad_file_gets_one_line(checkpoint, tmp_path, bad):
         (("prepare", "pico", "{folder}/out", "num_sentence=3"), "did you mean 'num_sentences'?"),
         (("train", "unifid", "{folder}/config.yaml"), "did you mean 'unified'?"),
         (("quickstart", "--out", "{folder}/q", "trainnig.max_steps=3"), "did you mean 'training'?"),
+        (("train", "quickstart", str(QUICKSTART), "trainnig.max_steps=3"), "did you mean 'training'?"),
         (("resynthesize", "{recording}", "--no-judge", "--model", "{checkpoint}"), "cannot make sound"),
         (("resynthesize", "{recording}", "--no-judge", "-l", "klingon"), "unknown language 'klingon'"),
         (("train", "codec", "{folder}/nothing.yaml"), "nothing.yaml"),

@@ -297,7 +297,12 @@ def test_the_recipe_writes_a_checkpoint_that_reloads_and_can_be_trained_further(
     stock = AutoModelForCausalLM.from_pretrained(out)
     assert equal(stock, checkpoint.model)
     written = (out / "model.safetensors").stat().st_mtime_ns
-    assert main(path) == out
+    assert main(path, ["training.show_progress=true"]) == out
+    for remembered in ("in its run", "in the checkpoint alone"):
+        with pytest.raises(ConfigError, match=r"was made with training\.max_steps = 4, the config has 5"):
+            main(path, ["training.max_steps=5"])
+        if remembered == "in its run":
+            shutil.rmtree(tmp_path / "out.training")
     assert (out / "model.safetensors").stat().st_mtime_ns == written
     more = main(path, [f"out={tmp_path / 'more'}", f"start_from={out}"])
     assert not equal(load_checkpoint(more).model, checkpoint.model)
