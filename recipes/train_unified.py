@@ -45,16 +45,18 @@ def train_unified(config: UnifiedTrainConfig) -> Path:
     out = Path(config.out)
     if (out / MANIFEST_FILE).exists():
         return out
-    model, processor = load_extended_lm(config)  # a stock decoder with rows for audio
-    mixture = load_mixture(config.mixture, processor)  # example i is a function of (seed, i)
-    counts = check_training_data(mixture, model, max_tokens=config.training.max_tokens)
-    trainer = make_trainer(model, mixture, config)  # packed rows, loss on targets
+    base = load_extended_lm(config)  # a stock decoder with rows for audio
+    mixture = load_mixture(config.mixture, base.processor)  # example i is a function of (seed, i)
+    counts = check_training_data(mixture, base.model, max_tokens=config.training.max_tokens)
+    trainer = make_trainer(base.model, mixture, config)  # packed rows, loss on targets
     if trainer.is_world_process_zero() and config.training.show_progress:
         print_table(counts)
     history = trainer.run()
     if trainer.is_world_process_zero():
         save_history(history, out)
-        save_checkpoint(out, finished_model(trainer), processor, config=config)  # one reloadable folder
+        save_checkpoint(  # one reloadable folder
+            out, finished_model(trainer), base.processor, codec=base.codec, acoustic=base.acoustic, config=config
+        )
     trainer.accelerator.wait_for_everyone()
     return out
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from speechllm.errors import DataError
 from speechllm.processor import EncodedExample
+from speechllm.tasks import TaskTag
 
 IGNORED = -100
 "Label of a token without loss."
@@ -86,5 +87,8 @@ def collate_rows(rows: Sequence[Sequence[EncodedExample]], pad_id: int, *, row_t
 
 
 def task_name(tag: str) -> str:
-    """Return the task names of a tag without its languages: "[ASR AST English French]" -> "ASR AST"."""
-    return " ".join(word for word in tag.strip("[]").split() if word.isupper())
+    """Return the task names of a tag without its languages: "[ASR AST English French]" -> "ASR AST".
+
+    Plain text, which is no task, has no name.
+    """
+    return TaskTag.parse(tag).name if tag.startswith("[") else ""

@@ -1,4 +1,4 @@
-"""Where the rows of new ids start: seven ways to fill them, none of which touches an old row.
+"""Where the rows of new ids start: six ways to fill them, none of which touches an old row.
 
     rows = new_rows(text_rows, 1024, "centroid", generator=generator, centroids=tokenizer.centroids)
 

@@ -92,14 +92,18 @@ def fit_kmeans(
     batch_size = max(config.batch_frames, codebook_size)
     # n_init only matters to fit(): partial_fit starts from one k-means++ draw.
     model = MiniBatchKMeans(codebook_size, random_state=seed, batch_size=batch_size)
-    for _ in range(config.passes):
-        order = generator.permutation(len(first))
+
+    def learn(frames: np.ndarray) -> None:
+        order = generator.permutation(len(frames))
         # The last, short batch joins the one before: fewer frames than codes cannot start a codebook.
         for rows in np.array_split(order, max(1, len(order) // batch_size)):
-            model.partial_fit(first[rows])
+            model.partial_fit(frames[rows])
+
+    for _ in range(config.passes):
+        learn(first)
     num_frames = len(first)
     for block in blocks:
-        model.partial_fit((block - mean) / scale)
+        learn((block - mean) / scale)
         num_frames += len(block)
     centroids = _reseed_empty(
         torch.from_numpy(np.asarray(model.cluster_centers_, dtype=np.float32)), torch.from_numpy(first)

@@ -64,6 +64,10 @@ class TransformersFeatures:
         num_layers = int(self._encoder.config.num_hidden_layers)
         if config.layer is not None and not 0 <= config.layer <= num_layers:
             raise ConfigError(f"layer = {config.layer}, expected 0 to {num_layers} for {config.source}")
+        if self._family == "whisper":
+            longest = int(self._encoder.config.max_source_positions) * self._native_hop / self.sample_rate
+            if config.chunk_seconds > longest:
+                raise ConfigError(f"chunk_seconds = {config.chunk_seconds}, expected at most {longest:g} for Whisper")
         self._fingerprint: str | None = None
 
     @classmethod
@@ -90,7 +94,7 @@ class TransformersFeatures:
 
     def __call__(self, audio: Audio) -> Float[Tensor, "T D"]:
         """Return frames of one layer, averaged to `frame_rate`."""
-        return encode_in_chunks(audio, self._hop, self.config.chunk_seconds, self._encode)
+        return encode_in_chunks(audio, self.sample_rate, self._hop, self.config.chunk_seconds, self._encode)
 
     def _encode(self, samples: Float[Tensor, " S"]) -> Float[Tensor, "T D"]:
         left = self._overlap // 2

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from speechllm.config import config_to_dict
-from speechllm.errors import CheckpointError, ConfigError, TrainingError
+from speechllm.errors import ConfigError, TrainingError
 from speechllm.training.optim import OptimizerConfig, build_optimizer
+from speechllm.training.resume import require_same_settings
 from speechllm.training.stage_checkpoint import (
     latest_checkpoint,
     load_stage_checkpoint,
@@ -242,13 +243,7 @@ class _Loop:
         if checkpoint is None:
             return 0
         then, now = read_state(checkpoint)["config"], config_to_dict(self.config)
-        changed = [key for key in now if key not in CHANGEABLE and then.get(key) != now[key]]
-        if changed:
-            key = changed[0]
-            raise CheckpointError(
-                f"{checkpoint} was trained with {key} = {then.get(key)!r}, the config has {now[key]!r}; "
-                "train into another folder, or restore the config to go on"
-            )
+        require_same_settings(checkpoint, then, now, changeable=CHANGEABLE)
         state = load_stage_checkpoint(checkpoint, self.bare, self.optimizer)
         self.seconds = state["seconds"]
         return state["step"]

@@ -40,7 +40,7 @@ class SoundStormTrainConfig:
     """What a batch holds and what is asked of it."""
 
     max_frames: int = 3_000
-    "Codec frames in a batch, padding included."
+    "Codec frames in a batch, padding included; an utterance that is longer with its prompt makes one by itself."
     prompt_seconds: tuple[float, float] = (3.0, 3.0)
     "Shortest and longest prompt from another utterance of the speaker; each batch draws its length."
     prompt_share: float = 0.9
@@ -419,5 +419,6 @@ def fit_start(model: SoundStorm, utterances: Sequence[AcousticUtterance]) -> Non
     if model.start is None or not isinstance(model.codes, TiedCodes):
         return
     pairs = [fit_to_codes(utterance, model.config.frames_per_condition) for utterance in utterances]
-    vectors = [model.codes.known_sum(torch.from_numpy(acoustic)[None])[0] for _, acoustic in pairs]
+    codes = model.codes
+    vectors = (codes.known_sum(torch.from_numpy(acoustic)[None])[0] for _, acoustic in pairs)
     model.start.fit([semantic for semantic, _ in pairs], vectors)

@@ -25,14 +25,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from speechllm.config import config_to_dict
 from speechllm.data.collate import IGNORED, Collator
 from speechllm.data.packing import PackedRows
 from speechllm.errors import CheckpointError, ConfigError, TrainingError
 from speechllm.training.optim import OptimizerConfig, build_optimizer
+from speechllm.training.resume import require_same_settings
 from speechllm.vocabulary import SEMANTIC, Vocabulary
 
 MODALITIES = ("text", "audio")
 MODEL_INPUTS = ("input_ids", "position_ids", "attention_mask")
+SETTINGS_FILE = "settings.json"
+"Beside the checkpoints: what the run was told."
+CHANGEABLE = (
+    "gradient_checkpointing", "cpu", "log_every", "save_every", "keep_checkpoints", "report_to", "show_progress",
+)  # fmt: skip
+"Training settings that may change between two calls for one run: but for rounding they leave the weights alone."
 LOGITS_MULTIPLE = 256
 "Logits rows are rounded up to a multiple of this: kernels are made anew for every new size of a matrix."
 
@@ -117,8 +125,15 @@ class UnifiedTrainer(Trainer):
         config: TrainingConfig,
         optimizer: OptimizerConfig,
         folder: str | Path,
+        *,
+        settings: Mapping[str, Any] | None = None,
     ):
-        """`vocabulary` tells audio from text ids; None: all is text."""
+        """`vocabulary` tells audio from text ids; None: all is text.
+
+        `settings` are plain data beside config and optimizer that a continued run must have in common with its past:
+        its data, its model.
+        """
+        self.settings = {"training": config_to_dict(config), "optimizer": config_to_dict(optimizer), **(settings or {})}
         self._caches = cache_settings(model)
         self._output_layer = cast(nn.Module, cast(PreTrainedModel, model).get_output_embeddings())
         self.rows, self.optimizer_config, self.folder = rows, optimizer, Path(folder)
@@ -143,14 +158,28 @@ class UnifiedTrainer(Trainer):
 
         Raises:
             TrainingError: the loss is not finite.
+            CheckpointError: the folder holds a run with other settings.
         """
         with caches_off(self._caches):
             with self.accelerator.main_process_first():  # it removes what is incomplete; the others must not see that
                 checkpoint = last_checkpoint(self.folder)
+                self._check_settings(checkpoint)
             self.train(resume_from_checkpoint=checkpoint)
         # Accelerate leaves its autocast around `forward`; who decodes next wants the weights' own type.
         self.model = self.accelerator.unwrap_model(cast(nn.Module, self.model), keep_fp32_wrapper=False)
         return self.state.log_history
+
+    def _check_settings(self, checkpoint: str | None) -> None:
+        """Compare the settings with those that the run began with, or write them down for the next call."""
+        path = self.folder / SETTINGS_FILE
+        if checkpoint is not None and path.exists():
+            then = json.loads(path.read_text(encoding="utf-8"))
+            require_same_settings(checkpoint, then, self.settings, changeable=CHANGEABLE)
+        elif self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{SETTINGS_FILE}.partial")
+            partial.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer of the config (the Trainer's own arguments know one rate for all)."""

@@ -1,10 +1,10 @@
 """The config of a unified training and its parts, in the order in which a recipe puts them together.
 
     config = load_config(UnifiedTrainConfig, "config.yaml", ["training.max_steps=200"])
-    model, processor = load_extended_lm(config)
-    trainer = make_trainer(model, load_mixture(config.mixture, processor), config)
+    base = load_extended_lm(config)
+    trainer = make_trainer(base.model, load_mixture(config.mixture, base.processor), config)
     trainer.run()
-    save_checkpoint(config.out, finished_model(trainer), processor)
+    save_checkpoint(config.out, finished_model(trainer), base.processor, codec=base.codec, acoustic=base.acoustic)
 
 (AudioPaLM, arXiv:2306.12925: a text LLM, its matrix extended by audio ids, all parameters trained on tagged tasks.)
 """
@@ -18,11 +18,12 @@ from typing import cast
 from torch import nn
 from transformers import PreTrainedModel
 
+from speechllm.config import config_to_dict
 from speechllm.data.collate import Collator
 from speechllm.data.mixture import Mixture, MixtureConfig
 from speechllm.data.packing import PackedRows
 from speechllm.errors import ConfigError
-from speechllm.hub import load_checkpoint
+from speechllm.hub import Checkpoint, load_checkpoint
 from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters, train_new_rows_only
 from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, load_base_lm, num_text_rows
 from speechllm.models.embedding_init import RowInit
@@ -67,18 +68,17 @@ class UnifiedTrainConfig:
             raise ConfigError("only_new_rows and lora are both set; adapters train the trunk, keep one of the two")
 
 
-def load_extended_lm(config: UnifiedTrainConfig) -> tuple[PreTrainedModel, UnifiedProcessor]:
-    """Return the LM with rows for all ids, and its processor: from a base LM, or from a checkpoint."""
+def load_extended_lm(config: UnifiedTrainConfig) -> Checkpoint:
+    """Return the LM with rows for all ids, and its processor: from a base LM, or from a checkpoint with all it has."""
     if config.start_from is not None:
-        checkpoint = load_checkpoint(config.start_from)
-        return checkpoint.model, checkpoint.processor
+        return load_checkpoint(config.start_from)
     assert config.semantic_tokenizer is not None, "checked on construction"
     semantic = SemanticTokenizer.from_pretrained(config.semantic_tokenizer)
     model, text_tokenizer = load_base_lm(config.model)
     vocabulary = Vocabulary.for_speech(num_text_rows(model), semantic.codebook_size)
     processor = UnifiedProcessor(text_tokenizer, vocabulary, semantic)
     extend_causal_lm(model, vocabulary, init=config.row_init, centroids=semantic.centroids, seed=config.seed)
-    return model, processor
+    return Checkpoint(model, processor)
 
 
 def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainConfig) -> UnifiedTrainer:
@@ -92,9 +92,11 @@ def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainC
         trained = add_adapters(model, processor.vocabulary, config.lora, seed=config.seed)
     elif config.only_new_rows:
         trained = train_new_rows_only(model, processor.vocabulary)
+    settings = config_to_dict(config)
     return UnifiedTrainer(
-        trained, rows, collator, processor.vocabulary, config.training, config.optimizer, training_folder(config)
-    )
+        trained, rows, collator, processor.vocabulary, config.training, config.optimizer, training_folder(config),
+        settings={name: value for name, value in settings.items() if name not in ("out", "training", "optimizer")},
+    )  # fmt: skip
 
 
 def training_folder(config: UnifiedTrainConfig) -> Path:
