@@ -19,8 +19,8 @@ from speechllm.errors import ConfigError
 from speechllm.evaluation.evaluate import evaluate_checkpoint
 from speechllm.evaluation.report import write_report
 from speechllm.hub import load_checkpoint, save_checkpoint
-from speechllm.models.causal_lm import BaseModelConfig
 from speechllm.models.acoustic import load_acoustic
+from speechllm.models.causal_lm import BaseModelConfig
 from speechllm.registry import suggest
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.codec import load_codec

@@ -72,6 +72,8 @@ class EvaluationConfig:
     "Items for each task, direction and split."
     num_spoken_items: int = 30
     "Of these, how many for tasks that end in speech: they take longest."
+    num_unjudged_items: int | None = None
+    "Of these, how many in a language that no judge knows (only voice and counters are measured); None: all."
     spoken_splits: tuple[str, ...] = ("test", "test_speakers")
     "Those of `splits` on which tasks that end in speech are evaluated."
     num_samples: int = 2
@@ -98,8 +100,9 @@ class EvaluationConfig:
     "In place of the system's own."
 
     def __post_init__(self) -> None:
-        for name, least in (("num_items", 1), ("num_spoken_items", 0), ("num_samples", 0)):
-            if getattr(self, name) < least:
+        least_of = {"num_items": 1, "num_spoken_items": 0, "num_samples": 0, "num_unjudged_items": 0}
+        for name, least in least_of.items():
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}")
 
 
@@ -179,10 +182,15 @@ class _Evaluation:
                 speaks = "audio" in tag.output_modalities
                 if speaks and choice.split not in self.config.spoken_splits:
                     continue
-                limit = self.config.num_spoken_items if speaks else self.config.num_items
-                items = choice.items(tag, limit)
+                items = choice.items(tag, self._num_spoken(tag) if speaks else self.config.num_items)
                 if items:
                     _TagEvaluation(self, choice.split, tag, items, versions, inputs).measure()
+
+    def _num_spoken(self, tag: TaskTag) -> int:
+        unjudged = self.config.num_unjudged_items
+        fields = [name for name in tag.targets if name in ("audio", "translated_audio")]
+        is_judged = any(self.judges.for_language(tag.output_language(name)) for name in fields)
+        return self.config.num_spoken_items if is_judged or unjudged is None else unjudged
 
     def judge_names(self) -> dict[str, str]:
         """Return the judge of each language that speech was generated in."""

@@ -188,3 +188,27 @@ def test_report_on_disk(report, tmp_path):
 def test_bad_config():
     with pytest.raises(ConfigError, match="num_items is 0"):
         EvaluationConfig(num_items=0)
+
+
+def test_speech_that_nobody_judges_may_be_less(corpus):
+    config = dataclasses.replace(CONFIG, num_unjudged_items=1, tasks=("TTS", "S2ST"))
+    report = evaluate_checkpoint(ToySystem(), corpus, config, judges=Judges(ToyJudge("en")))
+    num_items = {run.tag: run.num_items for run in report.runs}
+    assert num_items["[TTS French]"] == num_items["[S2ST English French]"] == 1
+    assert num_items["[TTS English]"] == num_items["[S2ST French English]"] > 1
+
+
+def test_each_recording_is_encoded_once(corpus, monkeypatch):
+    system = ToySystem()
+    encoded = []
+    monkeypatch.setattr(system, "encode", lambda audios: encoded.extend(audios) or list(audios))
+
+    def num_encoded(*tasks):
+        encoded.clear()
+        evaluate_checkpoint(system, corpus, dataclasses.replace(CONFIG, tasks=tasks), judges=Judges())
+        return len(encoded)
+
+    alone = num_encoded("ASR")
+    assert alone > 0
+    # every recording that has a translation has a text as well
+    assert num_encoded("ASR", "AST", "S2ST") == num_encoded("AST", "ASR") == alone
