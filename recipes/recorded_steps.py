@@ -125,7 +125,7 @@ def fit_codes(config: RecordedConfig) -> None:
 
 def tokenize(config: RecordedConfig, name: str) -> None:
     """Turn one corpus into codes."""
-    tokenizer = SemanticTokenizer.from_pretrained(semantic_folder(config))
+    tokenizer = SemanticTokenizer.from_pretrained(semantic_folder(config)).to(config.semantic.device or "cpu")
     tokenize_corpus(corpus_folder(config, name), tokenizer, token_folders(config)[name])
 
 

@@ -47,6 +47,8 @@ class SemanticTrainConfig:
     "Codebook size, standardisation, k-means."
     max_records: int = 1000
     "Records of each corpus that k-means sees, drawn by the seed; both sides of a parallel record."
+    device: str | None = None
+    "Where the speech encoder makes features: cpu, cuda, ...; None: on the CPU, or where it was trained just now."
     seed: int = 0
     "Of that draw and of k-means."
 
@@ -65,7 +67,10 @@ def train_semantic(config: SemanticTrainConfig) -> Path:
     out = Path(config.out)
     if (out / CONFIG_FILE).exists():
         return out
-    tokenizer = fit_semantic_tokenizer(features_of(config), training_audio(config), config.tokenizer, seed=config.seed)
+    features = features_of(config)
+    if config.device is not None:
+        features.to(config.device)
+    tokenizer = fit_semantic_tokenizer(features, training_audio(config), config.tokenizer, seed=config.seed)
     tokenizer.save_pretrained(out)
     return out
 

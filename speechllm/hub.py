@@ -14,7 +14,6 @@ Weights are safetensors and nothing here is ever unpickled. A folder is written 
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -89,7 +88,8 @@ def save_checkpoint(
         )
     check_same_size(model, processor, "the model", "the processor")
     _check_replaceable(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    # The same name on every call: what a kill left behind goes with the next one.
+    partial = folder.with_name(f".{folder.name}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
@@ -114,7 +114,7 @@ def load_checkpoint(
 
     Args:
         source: a local folder, or "name/repository".
-        device: where the model and the acoustic parts go.
+        device: where the model, the speech encoder and the acoustic parts go.
         dtype: of the LM's weights; None keeps what was saved.
         revision: branch, tag or commit on the Hub.
         model: the LM, when it has been loaded from there already; then only the rest is.
@@ -126,6 +126,8 @@ def load_checkpoint(
     manifest = read_manifest(folder)
     _check_safe(folder)
     processor = UnifiedProcessor.from_pretrained(folder)
+    if processor.semantic_tokenizer is not None:
+        processor.semantic_tokenizer.to(device)
     model = model if model is not None else _load_lm(folder, dtype)
     check_same_size(model, processor, f"the LM in {folder}", f"its {MANIFEST_FILE}")
     codec, acoustic = _load_acoustic(folder, manifest, device)
@@ -263,12 +265,14 @@ def _check_safe(folder: Path) -> None:
     """Refuse pickled weights, and names that lead out of the folder."""
     # In the Hub's cache a snapshot holds links into the repository's own folder, two levels up.
     inside = folder.resolve().parents[1] if folder.resolve().parent.name == "snapshots" else folder.resolve()
-    files = [path for path in folder.rglob("*") if not path.is_dir()]
-    for path in files:
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
         if not path.resolve().is_relative_to(inside):
-            raise CheckpointError(f"{path} leads out of the checkpoint folder; copy the file in")
-    pickled = next((path for path in files if path.suffix in PICKLED), None)
-    if pickled and not any(path.suffix == ".safetensors" for path in folder.glob("*")):
+            raise CheckpointError(f"{path} leads out of the checkpoint folder; copy what it names in")
+    # Beside safetensors they do no harm: nobody reads them then.
+    safe = {path.parent for path in paths if path.suffix == ".safetensors"}
+    pickled = next((path for path in paths if path.suffix in PICKLED and path.parent not in safe), None)
+    if pickled:
         raise CheckpointError(f"{pickled} is no safe weights format; save the checkpoint as safetensors")
     for index in folder.rglob("*.safetensors.index.json"):
         shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
@@ -313,7 +317,7 @@ def _load_acoustic(
                     f"{folder / ACOUSTIC_FOLDER} was trained with {name} {trained_with}, the checkpoint has {ours}; "
                     "use the parts that were made together"
                 )
-    return codec, acoustic
+    return codec.to(device) if codec is not None else None, acoustic
 
 
 def _first_line(error: BaseException) -> str:

@@ -84,6 +84,7 @@ def tokenize(
     tokenizer: Annotated[Path, typer.Argument(help="Folder of a semantic tokenizer.")],
     out: Annotated[Path, typer.Argument(help="Folder for the token shards.")],
     batch_size: Annotated[int, typer.Option(help="Utterances encoded together.")] = 16,
+    device: Annotated[str, typer.Option(help="Where the speech encoder runs: cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Turn the audio of a prepared corpus into semantic codes.
 
@@ -95,9 +96,8 @@ def tokenize(
 
     total = sum(corpus_report(corpus).num_records.values())
     with counting("tokenizing", "records", total) as progress:
-        report = tokenize_corpus(
-            corpus, SemanticTokenizer.from_pretrained(tokenizer), out, batch_size=batch_size, progress=progress
-        )
+        encoder = SemanticTokenizer.from_pretrained(tokenizer).to(device)
+        report = tokenize_corpus(corpus, encoder, out, batch_size=batch_size, progress=progress)
     console.print(report)
     results.print(out)
 

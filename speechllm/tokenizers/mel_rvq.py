@@ -140,6 +140,7 @@ class MelRVQCodec(nn.Module):
     def decode_mel(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B M T2"]:
         """Return the log-mel frames that the codes stand for, T2 = T * frames_per_patch."""
         check_codes(codes, self.num_codebooks, self.codebook_size)
+        codes = codes.to(self.codebooks.device)
         levels = range(1, codes.shape[1])
         summed = sum((self.codebooks[k][codes[:, k]] for k in levels), start=self.codebooks[0][codes[:, 0]])
         return rearrange(summed, "b t (p m) -> b m (t p)", p=self.config.frames_per_patch)

@@ -122,6 +122,18 @@ def test_whisper_equals_its_own_forward_on_a_full_window(tmp_path):
     torch.testing.assert_close(features(audio), expected, atol=1e-5, rtol=0)
 
 
+def test_a_folder_of_ours_is_never_unpickled(source, tmp_path):
+    """Who names a source may take its pickled weights; a folder that somebody sent is read as safetensors or not."""
+    features = TransformersFeatures.from_source(TransformersFeaturesConfig(source=source))
+    features.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(features._encoder.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"cannot load a speech encoder .*safetensors"):
+        load_features(tmp_path)
+    again = TransformersFeatures.from_source(TransformersFeaturesConfig(source=str(tmp_path)))
+    assert torch.equal(again(noise(0.5)), features(noise(0.5)))
+
+
 def test_chunks_that_whisper_cannot_take_are_refused(tmp_path):
     model, extractor = whisper()
     model.save_pretrained(tmp_path)
