@@ -9,6 +9,10 @@ of each being the prompt of the next: the voice prompt itself is heard by the fi
 windows of `max_frames`, each behind the voice prompt. (SoundStorm, arXiv:2305.09636, section 4, figure 3.)
 """
 
+from dataclasses import dataclass
+
+import numpy as np
+
 from benchmarks.evidence.acoustic.plan import PROMPT_SECONDS, SPLITS, Budget, Folders
 from benchmarks.evidence.acoustic.voices import COPY
 from benchmarks.evidence.acoustic.world import LANGUAGE, Series, World, by_speaker, end_to_end, save_series
@@ -24,11 +28,12 @@ def measure_long(seed: int, budget: Budget, folders: Folders) -> None:
     world = World.load(seed, budget, folders)
     series: dict[str, Series] = {}
     for split in SPLITS:
-        texts, speech, voices = long_items(world, split)
-        codes = world.tokenizer.encode(speech)
-        spoken = {COPY: [world.copy(audio) for audio in speech]}
+        items = long_items(world, split)
+        texts, voices = [item.text for item in items], [item.voice for item in items]
+        spoken = {COPY: [world.copy(item.audio) for item in items]}
         for name, model in world.models.items():
-            spoken[name] = world.speak(model, codes, [world.prompt(model, voice) for voice in voices])
+            prompts = [world.prompt(model, voice) for voice in voices]
+            spoken[name] = world.speak(model, [item.codes for item in items], prompts)
         for system, audios in spoken.items():
             for k in range(round(budget.long_seconds / SEGMENT_SECONDS)):
                 segments = [audio.cropped(k * SEGMENT_SECONDS, (k + 1) * SEGMENT_SECONDS) for audio in audios]
@@ -38,21 +43,33 @@ def measure_long(seed: int, budget: Budget, folders: Folders) -> None:
     save_series(folders.result("long", seed), series, segment_seconds=SEGMENT_SECONDS)
 
 
-def long_items(world: World, split: str) -> tuple[list[str], list[Audio], list[Audio]]:
-    """Return text, speech and voice prompt of each speaker: other seeds, other speakers where there are enough."""
+@dataclass(frozen=True, eq=False)
+class LongItem:
+    """Sentences of one speaker, one after another."""
+
+    text: str
+    audio: Audio
+    codes: np.ndarray
+    "Semantic codes, each sentence encoded alone: the encoder has never heard longer speech."
+    voice: Audio
+    "`PROMPT_SECONDS` of sentences that are not among them, where there are enough."
+
+
+def long_items(world: World, split: str) -> list[LongItem]:
+    """Return one item a speaker: for other seeds other speakers, where there are enough."""
     spoken = list(by_speaker(world.folders.corpus, split).values())
-    num = world.budget.num_long
-    chosen = [spoken[(world.seed * num + i) % len(spoken)] for i in range(min(num, len(spoken)))]
-    texts, speech, voices = [], [], []
-    for sentences in chosen:
-        voice = end_to_end([audio for _, audio in sentences], PROMPT_SECONDS)
-        said, length, rest = [], 0.0, sentences[len(sentences) // 4 :]
-        # The prompt is of the first sentences, what is said of the others; again from the first of them if too few.
-        while length < world.budget.long_seconds:
-            text, audio = rest[len(said) % len(rest)]
-            said.append((text, audio))
-            length += audio.duration_seconds
-        texts.append(" ".join(text for text, _ in said))
-        speech.append(end_to_end([audio for _, audio in said], length))
-        voices.append(voice)
-    return texts, speech, voices
+    num = min(world.budget.num_long, len(spoken))
+    chosen = [spoken[(world.seed * num + i) % len(spoken)] for i in range(num)]
+    return [_long_item(world, sentences) for sentences in chosen]
+
+
+def _long_item(world: World, sentences: list[tuple[str, Audio]]) -> LongItem:
+    voice = end_to_end([audio for _, audio in sentences], PROMPT_SECONDS)
+    # The prompt is of the first sentences, what is said of the others; again from the first of them if too few.
+    rest, said, length = sentences[len(sentences) // 4 :], [], 0.0
+    while length < world.budget.long_seconds:
+        said.append(rest[len(said) % len(rest)])
+        length += said[-1][1].duration_seconds
+    audios = [audio for _, audio in said]
+    codes = np.concatenate(world.tokenizer.encode(audios))
+    return LongItem(" ".join(text for text, _ in said), end_to_end(audios, length), codes, voice)

@@ -8,7 +8,6 @@ Corpus, CTC encoder and semantic codes are the quickstart's, made once. Codec, S
 stages are made anew for every seed, and so are all draws.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +48,8 @@ class Budget:
     learning_rate: float = 4e-3
     coarse_temperature: float = 0.5
     fine_temperature: float = 0.5
+    num_plain: int = 1
+    "So many seeds train a coarse stage as in the paper, too: no common axis of time, no noise, rows drawn at random."
     num_items: int = 50
     "Sentences of each split that are spoken again."
     num_iteration_items: int = 40
@@ -96,7 +97,21 @@ class Budget:
             seed=seed,
         )
 
-    def _stage(self, steps: int, window_seconds: float, prefix_stride: float, temperature: float) -> StageTrainConfig:
+    def plain_coarse(self, seed: int) -> AudioLMTrainConfig:
+        """Return the run of a coarse stage without our additions, for as many steps."""
+        coarse = self._stage(self.coarse_steps, self.window_seconds, None, self.coarse_temperature)
+        return AudioLMTrainConfig(
+            num_codebooks=self.num_coarse,
+            num_coarse=self.num_coarse,
+            coarse=replace(coarse, code_noise=0.0),
+            prompt_seconds=PROMPT_SECONDS,
+            join_speakers=True,
+            seed=seed,
+        )
+
+    def _stage(
+        self, steps: int, window_seconds: float, prefix_stride: float | None, temperature: float
+    ) -> StageTrainConfig:
         decoder = DecoderConfig(
             width=self.width, num_layers=self.num_layers, num_heads=4, feed_forward=8 * self.width // 3 // 8 * 8
         )
@@ -105,7 +120,7 @@ class Budget:
                 decoder=decoder,
                 window_seconds=window_seconds,
                 dedup=False,
-                prefix_stride=float(prefix_stride),
+                prefix_stride=None if prefix_stride is None else float(prefix_stride),
                 temperature=temperature,
             ),
             loop=LoopConfig(
@@ -173,10 +188,10 @@ class Folders:
         """AudioLM's coarse and fine stages of a seed."""
         return self.root / "models" / str(seed) / "audiolm"
 
+    def plain(self, seed: int) -> Path:
+        """A coarse stage of a seed without our additions."""
+        return self.root / "models" / str(seed) / "plain_coarse"
+
     def result(self, name: str, seed: int) -> Path:
         """What a measurement found."""
         return self.root / "results" / f"{name}-{seed}.json"
-
-    def results(self, names: Sequence[str], seed: int) -> list[Path]:
-        """What several measurements found."""
-        return [self.result(name, seed) for name in names]

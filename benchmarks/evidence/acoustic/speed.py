@@ -25,16 +25,16 @@ def measure_speed(seed: int, budget: Budget, folders: Folders) -> None:
     """Time the models on the start of one long item."""
     use_one_thread()
     world = World.load(seed, budget, folders)
-    _, speech, voices = long_items(world, SPLITS[0])
-    codes = world.tokenizer.encode([speech[0].cropped(0.0, budget.speed_seconds)])
+    item = long_items(world, SPLITS[0])[0]
+    codes = item.codes[: round(budget.speed_seconds * world.tokenizer.frame_rate)]
     models = {**world.models, f"SoundStorm, {AT_ONCE}": as_single_pass(world.soundstorm)}
 
     def job(model: AcousticModel) -> Callable[[], object]:
-        prompt = world.prompt(model, voices[0])
-        return lambda: acoustic_codes(model, codes, [prompt], AcousticDecoding(), seed=seed)
+        prompt = world.prompt(model, item.voice)
+        return lambda: acoustic_codes(model, [codes], [prompt], AcousticDecoding(), seed=seed)
 
     jobs = {name: job(model) for name, model in models.items()}
     times = interleave(jobs, rounds=budget.speed_rounds, warmup=1, clock=clock_for(1))
-    seconds = len(codes[0]) / world.tokenizer.frame_rate
+    seconds = len(codes) / world.tokenizer.frame_rate
     series: dict[str, Series] = {f"{name}/seconds": [(took, seconds) for took in times[name]] for name in jobs}
     save_series(folders.result("speed", seed), series)

@@ -21,7 +21,7 @@ from benchmarks.evidence.parts import use_one_thread
 from speechllm.audio import Audio
 
 ORIGINAL, COPY, COARSE, FLOOR = "original", "codec copy", "codec copy, coarse levels", "another speaker's codec copy"
-PROMPTED = "prompted"
+PROMPTED, PLAIN = "prompted", "AudioLM's coarse stage as in the paper"
 
 
 def measure_voices(seed: int, budget: Budget, folders: Folders) -> None:
@@ -56,7 +56,8 @@ def systems(world: World, items: Sequence[Item], others: Sequence[int]) -> dict[
         FLOOR: [copies[i] for i in others],
     }
     codes = world.tokenizer.encode(audios)
-    for name, model in world.models.items():
+    plain = {} if world.plain is None else {PLAIN: world.plain}
+    for name, model in (world.models | plain).items():
         prompts = [world.prompt(model, item.voice) for item in items]
         found[name] = world.speak(model, codes, [None] * len(items))
         found[f"{name} {PROMPTED}"] = world.speak(model, codes, prompts)

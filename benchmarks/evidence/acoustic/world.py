@@ -92,6 +92,8 @@ class World:
     codec: Codec
     soundstorm: SoundStorm
     audiolm: AudioLM
+    plain: AudioLM | None
+    "A coarse stage without our additions, of the first levels alone."
     ears: Ears
 
     @classmethod
@@ -103,6 +105,7 @@ class World:
             load_codec(folders.codec(seed)),
             SoundStorm.from_pretrained(folders.soundstorm(seed)),
             AudioLM.from_pretrained(folders.audiolm(seed)),
+            AudioLM.from_pretrained(folders.plain(seed)) if seed < budget.num_plain else None,
             Ears(MoonshineJudge(), MelPitchEmbedder()),
         )  # fmt: skip
 
