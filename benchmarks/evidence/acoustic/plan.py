@@ -35,8 +35,8 @@ class Budget:
     width: int = 192
     "Of the trunks of all three models."
     num_layers: int = 4
-    coarse_steps: int = 750
-    fine_steps: int = 400
+    coarse_steps: int = 600
+    fine_steps: int = 300
     batch_size: int = 4
     "Rows of a batch of AudioLM's stages."
     window_seconds: float = 7.0
@@ -50,18 +50,18 @@ class Budget:
     fine_temperature: float = 0.5
     num_plain: int = 1
     "So many seeds train a coarse stage as in the paper, too: no common axis of time, no noise, rows drawn at random."
-    num_items: int = 50
+    num_items: int = 40
     "Sentences of each split that are spoken again."
-    num_iteration_items: int = 40
+    num_iteration_items: int = 30
     "Sentences that SoundStorm speaks with each number of iterations."
     iterations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    num_long: int = 4
+    num_long: int = 3
     "Speakers of each split who speak for long."
     long_seconds: float = 30.0
     speed_seconds: float = 10.0
     "Length of what is timed, after a prompt."
     speed_rounds: int = 5
-    num_pairs: int = 150
+    num_pairs: int = 100
     "Minimal pairs of sentences."
 
     def quickstart_config(self) -> QuickstartConfig:

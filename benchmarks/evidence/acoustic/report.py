@@ -88,13 +88,14 @@ not the paper's decoding.
 
 
 LIMITS = f"""AudioLM's stages deviate from the paper in three ways, all made for so small a budget: positions of prefix
-and target run along one axis of time (`prefix_stride`), rows of codes start at the vectors that they stand for (`row_init`), and a share of the codes that a stage reads of its own
-output is random in training (`code_noise`). "{PLAIN}" in the tables above has as many steps and
-none of the three, the first levels alone, and was trained for fewer seeds. Utterances of one speaker are joined, as the corpus has no recordings
-longer than a sentence. Repeats of semantic codes are kept, as in SoundStorm's baseline. There is no semantic stage:
-every comparison is on codes of real speech. SoundStorm's prompts in training are other sentences of the speaker, its
-codes are tied to the codec's vectors, and beyond its window it hears the voice prompt again in every window: part of
-what it gains on AudioLM over half a minute is that.
+and target run along one axis of time (`prefix_stride`), rows of codes start at the vectors that they stand for
+(`row_init`), and a share of the codes that a stage reads of its own output is random in training (`code_noise`).
+"{PLAIN}" in the tables above has as many steps and none of the three, the first levels alone, and was trained for
+fewer seeds. Utterances of one speaker are joined, as the corpus has no recordings longer than a sentence. Repeats of
+semantic codes are kept, as in SoundStorm's baseline. There is no semantic stage: every comparison is on codes of real
+speech. SoundStorm's prompts in training are other sentences of the speaker, its codes are tied to the codec's vectors,
+and beyond its window it hears the voice prompt again in every window: part of what it gains on AudioLM over half a
+minute is that.
 
 The unit of ABX is a sentence of which one slot differs, not a phone: the corpus has no alignments, and errors are not
 those of the published tables. Within a speaker, X is the same pitch and accent at {SLOWER:g} of the speed, as the
@@ -122,7 +123,7 @@ def _speed(results: Results) -> str:
 
 
 def _ratio(series: Mapping[str, Series], name: str) -> float:
-    theirs, ours = ([row[0] for row in series[f"speed/{one}/seconds"]] for one in (MODELS[0], name))
+    theirs, ours = ([row[0] for row in series[f"speed/{one}/seconds"] if row] for one in (MODELS[0], name))
     return ratio(theirs, ours).median
 
 
