@@ -113,7 +113,7 @@ class _Batch:
             ids[b, T - len(prompt) :], mask[b, T - len(prompt) :] = prompt, True
         self.ids, self.mask = (torch.from_numpy(array).to(lm.device) for array in (ids, mask))
         self.is_padded = bool((~self.mask).any())
-        self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)
+        self.positions = self._positions(prompts)
         room = lm.layout.num_levels * max(request.max_frames for request in requests)
         self.cache = PreallocatedCache(lm.config.decoder.num_layers, reserve=T + room)
         # A removed repeat never occurs in training data, so it is no legal successor either.
@@ -151,6 +151,14 @@ class _Batch:
             Drawn(np.array(codes, dtype=np.int64).reshape(-1, K).T, ended)
             for codes, ended in zip(self.written, self.ended, strict=True)
         ]
+
+    def _positions(self, prompts: Sequence[np.ndarray]) -> Int[Tensor, "B T"]:
+        """Return the place of each id of the prompts, padding on the left."""
+        T, bos = self.mask.shape[1], self.lm.layout.bos_id
+        firsts = torch.tensor([T - len(ids) for ids in prompts], device=self.lm.device)
+        starts = torch.tensor([int(np.flatnonzero(ids == bos)[0]) + 1 for ids in prompts], device=self.lm.device)
+        positions = self.lm.positions(firsts + starts, T, firsts=firsts)
+        return (self.mask.cumsum(1) - 1).clamp(min=0) if positions is None else positions
 
     def _choose(self, logits: Float[Tensor, "B C"], phase: int, frame: int) -> Int[Tensor, " B"]:
         if phase == 0 and self.lm.eos_column is not None:

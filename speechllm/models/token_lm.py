@@ -59,12 +59,21 @@ class StageLMConfig:
     draws them. False where lengths are to be kept, as with SoundStorm or under another LM's codes."""
     tokens_per_second: float | None = None
     "Semantic ids that a second of speech takes without repeats; training measures it."
+    prefix_stride: float | None = None
+    """Positions from one id of the prefix to the next, the target's first id being level with the prefix's first: with
+    as many as there are target ids to a prefix id, both run along one axis of time, and a small LM need not learn
+    which code a frame speaks. Not the paper's. None: positions run on through prefix and target. Where repeats are
+    removed there is no such number."""
     temperature: float | None = None
     "Of the draws, unless another is asked for; None: the paper's for this stage."
 
     def __post_init__(self) -> None:
         if self.window_seconds <= 0:
             raise ConfigError(f"window_seconds = {self.window_seconds}, expected above 0")
+        if self.prefix_stride is not None and (self.dedup or self.prefix_stride <= 0):
+            raise ConfigError(
+                f"prefix_stride = {self.prefix_stride} with dedup = {self.dedup}; expected above 0, with dedup: false"
+            )
         if self.temperature is not None and self.temperature < 0:
             raise ConfigError(f"temperature = {self.temperature}, expected 0 (greedy) or more")
 
@@ -110,16 +119,26 @@ class TokenLM(nn.Module):
         """Where the weights are."""
         return self.trunk.embed_tokens.weight.device
 
-    def forward(self, ids: Int[Tensor, "B T"], starts: Int[Tensor, " B"], lengths: Int[Tensor, " B"]) -> TargetScores:
+    def forward(
+        self,
+        ids: Int[Tensor, "B T"],
+        starts: Int[Tensor, " B"],
+        lengths: Int[Tensor, " B"],
+        read: Int[Tensor, "B T"] | None = None,
+    ) -> TargetScores:
         """Score every target id; the prefix is read and not predicted.
 
         Args:
             ids: rows padded on the right, whatever with.
             starts: index of each row's first target id, the one after BOS.
             lengths: ids of each row.
+            read: what the model reads where that is not `ids`: the same with noise.
         """
-        # Attention looks back only, so that padding on the right needs no mask.
-        hidden = self.hidden(ids)
+        # Attention looks back only, so that padding on the right needs no mask. Positions that jump are taken for
+        # packed rows by transformers, unless a mask says that all is one row.
+        positions = self.positions(starts, ids.shape[1])
+        mask = None if positions is None else torch.ones_like(ids).bool()
+        hidden = self.hidden(ids if read is None else read, positions=positions, mask=mask)
         M = int((lengths - starts).max())
         places = starts[:, None] + torch.arange(M, device=ids.device)
         is_target = places < lengths[:, None]
@@ -138,6 +157,26 @@ class TokenLM(nn.Module):
             log_probs[:, turn] = -nn.functional.cross_entropy(logits.transpose(1, 2), index, reduction="none")
             is_best[:, turn] = logits.argmax(-1) == index
         return TargetScores(log_probs.masked_fill(~is_target, 0), is_best & is_target, is_target)
+
+    def positions(
+        self, starts: Int[Tensor, " B"], T: int, *, firsts: Int[Tensor, " B"] | None = None
+    ) -> Int[Tensor, "B T"] | None:
+        """Return the place of each id on the axis of time; None where positions run on (`StageLMConfig.prefix_stride`).
+
+        BOS is at 0, the target's ids follow; prefix ids stand level with the target ids that they are about.
+
+        Args:
+            starts: index of each row's first target id.
+            T: ids of the padded rows.
+            firsts: index of each row's first id, where padding is on the left.
+        """
+        if self.config.prefix_stride is None:
+            return None
+        places = torch.arange(T, device=starts.device)[None]
+        behind = places - starts[:, None] + 1
+        since = places if firsts is None else places - firsts[:, None]
+        level = 1 + (since * self.config.prefix_stride).floor().long()
+        return torch.where(behind >= 0, behind, level).clamp(min=0)
 
     def hidden(
         self,

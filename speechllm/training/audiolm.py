@@ -17,16 +17,17 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechllm.data.tokenize import Tokenizer
 from speechllm.errors import ConfigError, DataError
 from speechllm.models.audiolm import AudioLM, AudioLMConfig
+from speechllm.models.stage_init import start_at_vectors
 from speechllm.models.stage_layouts import STAGES, CodeSizes, StageLayout, remove_repeats
 from speechllm.models.token_lm import StageLMConfig, TokenLM
 from speechllm.tokenizers.codec import Codec
@@ -47,10 +48,16 @@ class StageTrainConfig:
     "Steps, optimizer, precision."
     batch_size: int = 16
     "Rows of a batch."
+    code_noise: float = 0.0
+    """Share of the target's codes that are random where the stage reads them; what it is to predict stays. A stage that
+    is trained for minutes otherwise goes by what it wrote last and does not come to listen to its prefix. 0: the
+    paper's training."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ConfigError(f"batch_size = {self.batch_size}, expected at least 1")
+        if not 0 <= self.code_noise <= 1:
+            raise ConfigError(f"code_noise = {self.code_noise}, expected a share from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +76,24 @@ class AudioLMTrainConfig:
     "Third stage; None exactly if all levels are coarse."
     prompt_seconds: float = 3.0
     "See `AudioLMConfig.prompt_seconds`."
+    row_init: Literal["normal", "centroid"] = "normal"
+    """Where the rows of codes start: drawn, or at the vectors that the codes stand for (`models/stage_init.py`), so
+    that a small corpus need not teach which codes are alike."""
+    join_speakers: bool = False
+    """Lay utterances of one speaker end to end until the longest window is full. A corpus of sentences otherwise has no
+    row as long as a voice prompt and what is said after it."""
     seed: int = 0
     "Of initial weights, order and crops."
+
+
+@runtime_checkable
+class HasCentroids(Protocol):
+    """A semantic tokenizer whose codes stand for vectors."""
+
+    @property
+    def centroids(self) -> Float[Tensor, "N E"]:
+        """The codebook."""
+        ...
 
 
 class StageBatch(NamedTuple):
@@ -80,6 +103,8 @@ class StageBatch(NamedTuple):
     starts: Int[Tensor, " B"]
     "Index of each row's first target id."
     lengths: Int[Tensor, " B"]
+    read: Int[Tensor, "B T"]
+    "What the model reads: `ids`, with noise where the config asks for it."
 
 
 class TokenLMStage:
@@ -93,6 +118,7 @@ class TokenLMStage:
         code_rate: float,
         frames_per_condition: int,
         batch_size: int,
+        code_noise: float = 0.0,
         seed: int,
     ):
         if not utterances:
@@ -100,7 +126,7 @@ class TokenLMStage:
         self.model: nn.Module = lm
         self.layout, self.dedup = lm.layout, lm.config.dedup
         self.crop = max(1, round(lm.config.window_seconds * code_rate))
-        self.repeat, self.batch_size, self.seed = frames_per_condition, batch_size, seed
+        self.repeat, self.batch_size, self.code_noise, self.seed = frames_per_condition, batch_size, code_noise, seed
         self.pairs = [fit_to_codes(utterance, self.repeat) for utterance in utterances]
         self._order = functools.lru_cache(maxsize=4)(self._draw_order)
 
@@ -113,13 +139,27 @@ class TokenLMStage:
         padded = torch.full((len(rows), int(lengths.max())), self.layout.bos_id)
         for b, ids in enumerate(rows):
             padded[b, : len(ids)] = torch.from_numpy(ids)
-        return StageBatch(padded, starts, lengths)
+        return StageBatch(padded, starts, lengths, self._with_noise(padded, starts, rng))
 
     def loss(self, batch: StageBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the mean cross-entropy over target ids."""
         scores = self.model(*batch)
         count = scores.is_target.sum()
         return -scores.log_probs.sum() / count, {"accuracy": float(scores.is_best.sum() / count)}
+
+    def _with_noise(
+        self, ids: Int[Tensor, "B T"], starts: Int[Tensor, " B"], rng: np.random.Generator
+    ) -> Int[Tensor, "B T"]:
+        """Return ids with some of the target's codes replaced by any of their level; EOS and padding may be hit."""
+        if self.code_noise == 0:
+            return ids
+        blocks = [self.layout.vocabulary[name] for name in self.layout.target_blocks]
+        after = torch.arange(ids.shape[1])[None] - starts[:, None]
+        level = after.remainder(len(blocks))
+        size = min(block.size for block in blocks)
+        drawn = torch.from_numpy(rng.integers(size, size=ids.shape)) + torch.tensor([b.start for b in blocks])[level]
+        is_hit = (after >= 0) & torch.from_numpy(rng.random(ids.shape) < self.code_noise)
+        return torch.where(is_hit, drawn, ids)
 
     def _row(self, index: int, rng: np.random.Generator) -> Int[np.ndarray, " L"]:
         """Return the ids of a crop."""
@@ -186,6 +226,12 @@ def train_audiolm(
     utterances = encode_utterances(
         corpus_folder, semantic_tokenizer, codec, num_codebooks=config.num_codebooks, tokens_folder=tokens_folder
     )
+    if config.join_speakers:
+        runs = [run for run in (config.semantic, config.coarse, config.fine) if run is not None]
+        longest = max(run.lm.window_seconds for run in runs)
+        repeat = frames_per_condition(semantic_tokenizer, codec, config.num_codebooks)
+        num_codes = round(longest * semantic_tokenizer.frame_rate)
+        utterances = join_speakers(utterances, num_codes, frames_per_condition=repeat, seed=config.seed)
     model = build_audiolm(semantic_tokenizer, codec, config, utterances)
     reports: dict[str, LoopReport] = {}
     for number, name in enumerate(STAGES):
@@ -199,6 +245,7 @@ def train_audiolm(
             code_rate=semantic_tokenizer.frame_rate,
             frames_per_condition=model.config.frames_per_condition,
             batch_size=run.batch_size,
+            code_noise=run.code_noise,
             seed=config.seed + number,
         )
         reports[name] = train_stage(stage, run.loop, Path(out) / "run" / name, heads=lm.heads.parameters())
@@ -242,4 +289,34 @@ def build_audiolm(
     )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        return AudioLM(model_config)
+        model = AudioLM(model_config)
+    if config.row_init == "centroid":
+        if not isinstance(semantic_tokenizer, HasCentroids):
+            raise ConfigError("row_init: centroid needs a semantic tokenizer with centroids; choose row_init: normal")
+        vectors = codec.codebook_vectors()[: config.num_codebooks]
+        start_at_vectors(model, semantic_tokenizer.centroids, vectors, seed=config.seed)
+    return model
+
+
+def join_speakers(
+    utterances: Sequence[AcousticUtterance], num_codes: int, *, frames_per_condition: int, seed: int
+) -> list[AcousticUtterance]:
+    """Return longer utterances: those of one speaker end to end, in random order, of `num_codes` or a little more.
+
+    What is left over of each speaker makes a shorter one. Utterances of unknown speakers stay alone.
+    """
+    joined: list[AcousticUtterance] = []
+    waiting: dict[str, list[AcousticUtterance]] = {}
+    for i in np.random.default_rng(seed).permutation(len(utterances)):
+        # What one has more than the other at its end would shift all that comes after it.
+        utterance = AcousticUtterance(*fit_to_codes(utterances[i], frames_per_condition), utterances[i].speaker)
+        parts = waiting.setdefault(utterance.speaker, [])
+        parts.append(utterance)
+        if not utterance.speaker or sum(len(part.semantic) for part in parts) >= num_codes:
+            joined.append(_end_to_end(waiting.pop(utterance.speaker)))
+    return [*joined, *map(_end_to_end, waiting.values())]
+
+
+def _end_to_end(parts: Sequence[AcousticUtterance]) -> AcousticUtterance:
+    semantic = np.concatenate([part.semantic for part in parts])
+    return AcousticUtterance(semantic, np.concatenate([part.acoustic for part in parts], axis=1), parts[0].speaker)

@@ -9,6 +9,11 @@ import pytest
 
 from benchmarks import acoustic, acoustic_jobs, acoustic_peers, decoding, machine, measure, tokenizers, training
 from benchmarks.evidence import audiopalm, parts, plot, summary
+from benchmarks.evidence.acoustic import __main__ as acoustic_evidence
+from benchmarks.evidence.acoustic import minimal_pairs, world
+from benchmarks.evidence.acoustic import parts as acoustic_parts
+from benchmarks.evidence.acoustic import plan as acoustic_plan
+from benchmarks.evidence.acoustic import summary as acoustic_summary
 from benchmarks.evidence.plan import TINY, Folders, RunSpec, plan
 from recipes.quickstart.config import CONFIG, QuickstartConfig
 from speechllm.config import load_config
@@ -201,6 +206,86 @@ def test_a_finding_says_so_when_it_does_not_hold(right_is_better):
     assert finding.holds is right_is_better
     assert (finding.gains[0] > 0) is right_is_better
     assert finding.verdict.startswith("holds" if right_is_better else "**does not hold**")
+
+
+class FakeJudge:
+    """Hears the same in everything: a recogniser takes its time over the noise of models that have learnt nothing."""
+
+    name = "fake"
+
+    def speaks(self, language):
+        return True
+
+    def transcribe(self, audios, language):
+        return ["the bank is closed on monday"] * len(audios)
+
+
+@pytest.fixture(scope="module")
+def acoustic_folders(tmp_path_factory) -> acoustic_plan.Folders:
+    folders, tiny = acoustic_plan.Folders(tmp_path_factory.mktemp("acoustic")), acoustic_plan.TINY
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world, "MoonshineJudge", FakeJudge)
+        for step in [*acoustic_parts.shared_steps(tiny, folders), *acoustic_parts.model_steps(0, tiny, folders)]:
+            step.function(*step.arguments)
+        for measure in acoustic_evidence.FUNCTIONS.values():
+            measure(0, tiny, folders)
+    return folders
+
+
+@pytest.mark.slow
+def test_acoustic_evidence_runs_and_is_reported(acoustic_folders, tmp_path):
+    out = acoustic_evidence.write_report(acoustic_plan.TINY, acoustic_folders, (0,), "command", tmp_path / "found.md")
+    text = out.read_text()
+    assert all(finding in text for finding in acoustic_summary.PUBLISHED)
+    assert "nan" not in text
+    picture = out.with_suffix(".png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 100_000
+    results = acoustic_summary.load(acoustic_folders, (0,))
+    # What the fake judge hears is another's sentence as much as the own.
+    claim = next(claim for claim in acoustic_summary.claims() if claim.finding == acoustic_summary.KEPT)
+    assert acoustic_summary.judge(claim, results).num_clear == 0
+
+
+@pytest.mark.slow
+def test_finished_acoustic_parts_are_kept(acoustic_folders):
+    weights = [acoustic_folders.soundstorm(0), acoustic_folders.audiolm(0), acoustic_folders.codec(0)]
+    before = [(folder / "model.safetensors").stat().st_mtime_ns for folder in weights]
+    for step in acoustic_parts.model_steps(0, acoustic_plan.TINY, acoustic_folders):
+        step.function(*step.arguments)
+    assert [(folder / "model.safetensors").stat().st_mtime_ns for folder in weights] == before
+    given = acoustic_plan.Folders(acoustic_folders.root / "other", acoustic_folders.quickstart)
+    assert acoustic_parts.shared_steps(acoustic_plan.TINY, given) == []
+    assert given.corpus == acoustic_folders.corpus
+
+
+def test_minimal_pairs_differ_in_one_place_and_are_new():
+    pairs = minimal_pairs.minimal_pairs(40, avoid=(), seed=0)
+    assert len(pairs) == 40
+    assert len({text for pair in pairs for text in pair}) == 80
+    for first, second in pairs:
+        a, b = first.split(), second.split()
+        start = next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+        end = next((i for i, (x, y) in enumerate(zip(a[::-1], b[::-1], strict=False)) if x != y), 0)
+        # One slot: what is left of it and right of it is the same.
+        assert a[:start] == b[:start]
+        assert not end or a[-end:] == b[-end:]
+        assert max(len(a), len(b)) - start - end <= 4
+    avoided = minimal_pairs.minimal_pairs(40, avoid={pair[0] for pair in pairs}, seed=0)
+    assert not {pair[0] for pair in pairs} & {text for pair in avoided for text in pair}
+
+
+@pytest.mark.parametrize("right_is_better", [True, False])
+def test_an_acoustic_claim_says_so_when_it_does_not_hold(right_is_better):
+    claim = acoustic_summary.Claim(
+        finding="a beats b", measure=acoustic_summary.CER, better=("a", "a"), worse=("b", "b")
+    )
+    right, wrong = [(1.0, 10.0), (0.0, 10.0), None], [(9.0, 10.0), (10.0, 10.0), (5.0, 10.0)]
+    series = {"a": right if right_is_better else wrong, "b": wrong if right_is_better else right}
+    finding = acoustic_summary.judge(claim, {0: series})
+    assert finding.holds is right_is_better
+    assert finding.num_clear == right_is_better
+    assert sorted((*finding.better, *finding.worse)) == pytest.approx([5.0, 80.0])
 
 
 def test_results_name_no_local_path():

@@ -28,17 +28,19 @@ DECODER = DecoderConfig(width=16, num_layers=2, num_heads=2, feed_forward=32)
 RATE = 25.0
 
 
-def build(*, dedup=False, sizes=SIZES, fingerprint=""):
+def build(*, dedup=False, sizes=SIZES, fingerprint="", strides=(None, None)):
     """Return a random model with windows of 4 s, 2 s and 0.5 s; codes come at 12.5 Hz, frames at 25 Hz."""
 
-    def stage(seconds, dedup=dedup):
+    def stage(seconds, dedup=dedup, stride=None):
         return StageLMConfig(
-            decoder=DECODER, window_seconds=seconds, dedup=dedup, tokens_per_second=10.0 if dedup else None
-        )
+            decoder=DECODER, window_seconds=seconds, dedup=dedup, tokens_per_second=10.0 if dedup else None,
+            prefix_stride=stride,
+        )  # fmt: skip
 
     config = AudioLMConfig(
         sizes=sizes, frame_rate=RATE, frames_per_condition=2, prompt_seconds=0.8, semantic=stage(4.0),
-        coarse=stage(2.0), fine=stage(0.5, False) if sizes.num_coarse < sizes.num_codebooks else None,
+        coarse=stage(2.0, stride=strides[0]),
+        fine=stage(0.5, False, strides[1]) if sizes.num_coarse < sizes.num_codebooks else None,
         codec_fingerprint=fingerprint,
     )  # fmt: skip
     torch.manual_seed(0)
@@ -57,6 +59,12 @@ def model(request):
 @pytest.fixture(scope="module")
 def timed():
     return build()
+
+
+@pytest.fixture
+def pytest_request(request):
+    """Pytest's own, under another name than the one below."""
+    return request
 
 
 def draw(num, size, seed=0):
@@ -81,9 +89,16 @@ def voice(seconds, seed=0):
     return VoicePrompt(draw(num, 6, seed), draw((5, 2 * num), 5, seed))
 
 
+@pytest.fixture(scope="module")
+def aligned():
+    """As `timed`, with prefix and target on one axis of time: 2 frames x 2 levels to a code, 3 fine levels to 2."""
+    return build(strides=(4.0, 1.5))
+
+
+@pytest.mark.parametrize("kind", ["timed", "aligned"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_cached_decoding_of_mixed_lengths_equals_the_whole_model_step_by_step(timed, stage):
-    lm = getattr(timed, stage)
+def test_cached_decoding_of_mixed_lengths_equals_the_whole_model_step_by_step(pytest_request, stage, kind):
+    lm = getattr(pytest_request.getfixturevalue(kind), stage)
     requests = [request(lm, n, g, least=3, most=m, seed=n) for n, g, m in ((5, 2, 6), (9, 0, 4), (1, 1, 6))]
     drawn = generate_codes(lm, requests, SamplingConfig(temperature=0.0))
     for one, result in zip(requests, drawn, strict=True):
@@ -93,7 +108,10 @@ def test_cached_decoding_of_mixed_lengths_equals_the_whole_model_step_by_step(ti
             phase = len(written) % K
             ids = [*lm.layout.encode(one.prefix, one.given, end=False), *written]
             with torch.no_grad():
-                logits = lm.logits(lm.hidden(torch.tensor([ids]))[0, -1], phase)
+                start = torch.tensor([one.prefix.size + 1])
+                places = lm.positions(start, len(ids))
+                mask = None if places is None else torch.ones(1, len(ids), dtype=torch.bool)
+                logits = lm.logits(lm.hidden(torch.tensor([ids]), positions=places, mask=mask)[0, -1], phase)
             if phase == 0 and len(written) < K * one.min_frames and lm.layout.eos_id is not None:
                 logits[-1] = -torch.inf
             written.append(int(lm.ids_of(logits.argmax()[None], phase)[0]))

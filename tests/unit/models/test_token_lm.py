@@ -90,6 +90,46 @@ def test_targets_depend_on_the_prefix_and_on_the_past_alone():
     assert not torch.allclose(changed[:, m + 1 :], before[:, m + 1 :])
 
 
+def test_a_prefix_on_the_axis_of_time_stands_level_with_its_target():
+    layout = stage_layout("coarse", SIZES)
+    lm = TokenLM(dataclasses.replace(STAGE, prefix_stride=4.0), layout)
+    # Two codes, BOS, two frames of two levels for the first code and two for the second.
+    positions = lm.positions(torch.tensor([3]), 11)
+    assert positions.tolist() == [[1, 5, 0, 1, 2, 3, 4, 5, 6, 7, 8]]
+    padded = lm.positions(torch.tensor([5]), 13, firsts=torch.tensor([2]))
+    assert padded[0, 2:].tolist() == positions[0].tolist()
+    assert build("coarse").positions(torch.tensor([3]), 11) is None
+
+
+def test_positions_that_jump_are_one_row_and_change_what_is_predicted():
+    plain, aligned = (build("coarse") for _ in range(2))
+    aligned.config = dataclasses.replace(STAGE, prefix_stride=4.0)
+    ids, starts, lengths = rows(plain.layout, [(4, 8)])
+    before, scores = plain(ids, starts, lengths).log_probs, aligned(ids, starts, lengths).log_probs
+    assert not torch.allclose(before, scores)
+    # The last target sees the first code, although positions go back in between.
+    other = ids.clone()
+    other[0, 0] = (other[0, 0] + 1) % SIZES.num_conditions
+    assert not torch.allclose(aligned(other, starts, lengths).log_probs[0, -1], scores[0, -1])
+
+
+def test_noise_is_read_and_not_predicted():
+    lm = build("coarse")
+    ids, starts, lengths = rows(lm.layout, [(4, 4)])
+    read = ids.clone()
+    place = int(starts[0]) + 2
+    block = lm.layout.vocabulary["level_0"]
+    read[0, place] = block.start + (read[0, place] - block.start + 1) % block.size
+    clean, noisy = lm(ids, starts, lengths).log_probs, lm(ids, starts, lengths, read).log_probs
+    torch.testing.assert_close(noisy[:, :3], clean[:, :3])
+    assert not torch.allclose(noisy[:, 3:], clean[:, 3:])
+
+
+def test_a_stride_needs_codes_that_keep_time():
+    with pytest.raises(ConfigError, match=r"prefix_stride = 4.0 with dedup = True"):
+        dataclasses.replace(STAGE, prefix_stride=4.0, dedup=True)
+
+
 def test_every_weight_but_those_of_unused_rows_gets_a_gradient(lm):
     scores = lm(*rows(lm.layout, [(4, 6), (3, 6)]))
     (-scores.log_probs.sum()).backward()

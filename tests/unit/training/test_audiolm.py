@@ -18,7 +18,14 @@ from speechllm.tokenizers.fake import FakeSemanticTokenizer
 from speechllm.tokenizers.kmeans import KMeansConfig
 from speechllm.tokenizers.mel import LogMelConfig
 from speechllm.tokenizers.mel_rvq import MelRVQConfig
-from speechllm.training.audiolm import POOL, AudioLMTrainConfig, StageTrainConfig, TokenLMStage, train_audiolm
+from speechllm.training.audiolm import (
+    POOL,
+    AudioLMTrainConfig,
+    StageTrainConfig,
+    TokenLMStage,
+    join_speakers,
+    train_audiolm,
+)
 from speechllm.training.codec import train_codec
 from speechllm.training.loop import LoopConfig, train_stage
 from speechllm.training.optim import OptimizerConfig
@@ -93,6 +100,46 @@ def test_without_repeats_the_crops_are_the_same(name):
         assert np.array_equal(remove_repeats(with_repeats[place][0])[0], without[place][0])
         assert name == "semantic" or np.array_equal(with_repeats.target, without.target)
         assert with_repeats.ended == without.ended
+
+
+def test_noise_replaces_codes_by_others_of_their_level_and_nothing_else():
+    for name in STAGES:
+        training = stage(name)
+        clean = training.batch(3)
+        assert torch.equal(clean.read, clean.ids)
+        training.code_noise = 1.0
+        noisy = training.batch(3)
+        assert torch.equal(noisy.ids, clean.ids)
+        layout = training.layout
+        for ids, start in zip(noisy.read, noisy.starts.tolist(), strict=True):
+            assert ids[start - 1] == layout.bos_id
+            for place, one in enumerate(ids[start:].tolist()):
+                block = layout.vocabulary[layout.target_blocks[place % layout.num_levels]]
+                assert block.start <= one < block.stop
+        for before, after, start in zip(noisy.ids, noisy.read, noisy.starts.tolist(), strict=True):
+            assert torch.equal(before[:start], after[:start])
+        training.code_noise = 0.5
+        half = training.batch(3)
+        assert torch.equal(half.read, training.batch(3).read)
+
+
+def test_speakers_are_joined_and_stay_in_time():
+    rng = np.random.default_rng(0)
+
+    def utterance(speaker, length, more):
+        acoustic = np.full((2, 2 * length + more), int(speaker or 9))
+        return AcousticUtterance(rng.integers(7, size=length), acoustic, speaker)
+
+    found = [utterance(str(i % 2), 3 + i % 4, i % 3 - 1) for i in range(20)] + [utterance("", 4, 0)] * 2
+    joined = join_speakers(found, 12, frames_per_condition=2, seed=0)
+    assert sorted(one.speaker for one in joined if not one.speaker) == ["", ""]
+    for one in joined:
+        assert one.acoustic.shape[1] == 2 * len(one.semantic)
+        assert one.speaker == "" or set(one.acoustic.ravel().tolist()) == {int(one.speaker)}
+    long = [one for one in joined if len(one.semantic) >= 12]
+    assert len(long) >= len(joined) - 4
+    again = join_speakers(found, 12, frames_per_condition=2, seed=0)
+    assert all(np.array_equal(a.semantic, b.semantic) for a, b in zip(joined, again, strict=True))
 
 
 def test_an_epoch_has_every_utterance_once():
@@ -232,6 +279,15 @@ def test_a_killed_run_ends_with_the_same_weights_and_the_model_speaks(corpus, co
     (spoken,) = continue_speech(loaded, [prompt], seconds=1.0, seed=0)
     assert spoken.acoustic_codes.shape[0] == 3
     assert spoken.acoustic_codes.shape[1] > spoken.num_prompt_frames == 20
+
+
+def test_rows_may_start_at_vectors_and_speakers_be_joined(corpus, codec, tmp_path):
+    def started(**changes):
+        config = dataclasses.replace(RUN, semantic=None, coarse=run(10.0), fine=run(3.0), **changes)
+        return train_audiolm(corpus, TOKENIZER, codec, config, tmp_path / str(len(changes)))[0]
+
+    plain, changed = started(), started(row_init="centroid", join_speakers=True)
+    assert changed.coarse.trunk.embed_tokens.weight.std() > 2 * plain.coarse.trunk.embed_tokens.weight.std()
 
 
 def test_what_does_not_fit_is_refused(corpus, codec, tmp_path):

@@ -1,0 +1,73 @@
+"""Content and voice: real semantic codes spoken with no prompt, and with three seconds of their speaker.
+
+    measure_voices(seed=0, budget=budget, folders=folders)      # results/voices-0.json
+
+    series "<split>/<system>/<what>"
+    system   original, codec copy, coarse levels, another's codec copy, AudioLM, AudioLM prompted, SoundStorm, ...
+    what     cer                against the text that the codes come from
+             cer, other text    against the text of the next item: what a voice that says anything else gets
+             own voice          similarity to three other seconds of the speaker of the codes (the prompt's, too)
+             other voice        the same of the next item by another speaker
+
+With no prompt, a voice that is as close to another speaker as to that of the codes is lost. (AudioLM, arXiv:2209.03143,
+tables II and III; SoundStorm, arXiv:2305.09636, table 1.)
+"""
+
+from collections.abc import Sequence
+
+from benchmarks.evidence.acoustic.plan import SPLITS, Budget, Folders
+from benchmarks.evidence.acoustic.world import Item, Series, World, save_series
+from benchmarks.evidence.parts import use_one_thread
+from speechllm.audio import Audio
+
+ORIGINAL, COPY, COARSE, FLOOR = "original", "codec copy", "codec copy, coarse levels", "another speaker's codec copy"
+PROMPTED, PLAIN = "prompted", "AudioLM's coarse stage as in the paper"
+
+
+def measure_voices(seed: int, budget: Budget, folders: Folders) -> None:
+    """Let both models speak the items of both splits."""
+    use_one_thread()
+    world = World.load(seed, budget, folders)
+    series: dict[str, Series] = {}
+    for split in SPLITS:
+        items = world.items(split, budget.num_items)
+        others = next_speaker(items)
+        for system, audios in systems(world, items, others).items():
+            voices = [item.voice for item in items]
+            series[f"{split}/{system}/own voice"] = world.ears.similarities(audios, voices)
+            series[f"{split}/{system}/other voice"] = world.ears.similarities(audios, [voices[i] for i in others])
+            if system == FLOOR:
+                continue
+            heard = world.ears.judge.transcribe(audios, "en")
+            texts = [item.text for item in items]
+            series[f"{split}/{system}/cer"] = world.ears.errors_of(texts, heard)
+            series[f"{split}/{system}/cer, other text"] = world.ears.errors_of([*texts[1:], texts[0]], heard)
+    save_series(folders.result("voices", seed), series, judge=world.ears.judge.name, ear=world.ears.embedder.name)
+
+
+def systems(world: World, items: Sequence[Item], others: Sequence[int]) -> dict[str, list[Audio]]:
+    """Return every version of the items."""
+    audios = [item.audio for item in items]
+    copies = [world.copy(audio) for audio in audios]
+    found = {
+        ORIGINAL: audios,
+        COPY: copies,
+        COARSE: [world.copy(audio, world.budget.num_coarse) for audio in audios],
+        FLOOR: [copies[i] for i in others],
+    }
+    codes = world.tokenizer.encode(audios)
+    plain = {} if world.plain is None else {PLAIN: world.plain}
+    for name, model in (world.models | plain).items():
+        prompts = [world.prompt(model, item.voice) for item in items]
+        found[name] = world.speak(model, codes, [None] * len(items))
+        found[f"{name} {PROMPTED}"] = world.speak(model, codes, prompts)
+    return found
+
+
+def next_speaker(items: Sequence[Item]) -> list[int]:
+    """Return for each item the next one, in a circle, that somebody else speaks."""
+    found = []
+    for i, item in enumerate(items):
+        after = [*range(i + 1, len(items)), *range(i)]
+        found.append(next((j for j in after if items[j].speaker != item.speaker), i))
+    return found
