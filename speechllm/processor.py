@@ -18,7 +18,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from speechllm.audio import AudioSource, load_audio
-from speechllm.errors import CheckpointError, VocabularyError
+from speechllm.errors import CheckpointError, NoCheckpointError, VocabularyError
 from speechllm.segments import CodeSegment, Example, Modality, Segment, TextSegment
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.semantic import SemanticTokenizer
@@ -186,7 +186,7 @@ class UnifiedProcessor:
                     f"with {manifest['semantic_tokenizer']}; restore the semantic tokenizer it came with"
                 )
         vocabulary = Vocabulary.from_manifest(manifest["vocabulary"])
-        return cls(AutoTokenizer.from_pretrained(folder), vocabulary, semantic)
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), vocabulary, semantic)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} is no speechllm checkpoint: it has no {MANIFEST_FILE}") from error
+        raise NoCheckpointError(f"{folder} is no speechllm checkpoint: it has no {MANIFEST_FILE}") from error
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if manifest.get("format_version") != FORMAT_VERSION:
