@@ -33,8 +33,8 @@ class CardInfo:
 
     model_name: str
     "Name of the model, without its owner."
-    license: str
-    "Licence of the weights, as an id of the Hub: apache-2.0, cc-by-sa-4.0, ..."
+    license: str | None
+    "Licence of the weights, as an id of the Hub: apache-2.0, cc-by-sa-4.0, ...; None leaves it out."
     languages: Sequence[str] = ()
     "ISO codes; empty: those in the report."
     base_model: str | None = None

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from speechllm.cli import build, use
+from speechllm.cli import build, share, use
 from speechllm.cli.console import console
 from speechllm.errors import SpeechLLMError
 
@@ -48,3 +48,4 @@ app.command()(use.speak)
 app.command()(use.convert)
 app.command()(use.resynthesize)
 app.command()(use.info)
+app.command()(share.push)

@@ -18,14 +18,14 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from transformers import AutoFeatureExtractor, Pipeline, PreTrainedModel
+from transformers import AutoFeatureExtractor, AutoModelForCausalLM, Pipeline, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pipelines.automatic_speech_recognition import AutomaticSpeechRecognitionPipeline
 
-from speechllm.errors import CheckpointError, ConfigError
+from speechllm.errors import CheckpointError, ConfigError, NoCheckpointError, SpeechLLMError
 from speechllm.generation.decode import DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
-from speechllm.hub import Checkpoint, load_checkpoint
+from speechllm.hub import Checkpoint, checkpoint_folder, load_checkpoint
 from speechllm.pipelines.output import TaskOutput
 from speechllm.pipelines.system import AUDIO_TYPES, SpeechSystem
 from speechllm.processor import UnifiedProcessor
@@ -152,6 +152,25 @@ class SpeechTranslationPipeline(_SpeechPipeline):
             tag = TaskTag.of("ASR AST" if options.get("return_transcript") else "AST", source, target)
             outputs = self.system.run(tag, inputs, decoding=decoding)
         return [_translated(output, bool(options.get("return_transcript"))) for output in outputs]
+
+
+def load_lm(
+    source: str, *, revision: str | None = None, token: str | bool | None = None, **kwargs: Any
+) -> PreTrainedModel:
+    """Return the LM of a checkpoint folder or repository; its `name_or_path` is the folder where the other parts lie.
+
+    Raises:
+        NoCheckpointError: it is something else; `pipeline()` goes on with the model's own class.
+        SpeechLLMError: it is a checkpoint that must not be loaded, or cannot be fetched.
+    """
+    try:
+        folder = checkpoint_folder(source, revision=revision, token=token)
+    except NoCheckpointError:
+        raise
+    except CheckpointError as error:
+        # After a ValueError pipeline() would try the model's own class, which also takes pickles.
+        raise SpeechLLMError(str(error)) from error
+    return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **kwargs)
 
 
 def _translated(output: TaskOutput, with_transcript: bool) -> dict[str, Any]:

@@ -65,10 +65,13 @@ class SpeechSystem:
         *,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
         decoding: DecodingConfig | None = None,
     ) -> Self:
-        """Load a checkpoint folder or Hub repository."""
-        return cls(load_checkpoint(source, device=device, dtype=dtype), decoding=decoding)
+        """Load a checkpoint folder or Hub repository, of a `revision` if one is given; see `load_checkpoint`."""
+        checkpoint = load_checkpoint(source, device=device, dtype=dtype, revision=revision, token=token)
+        return cls(checkpoint, decoding=decoding)
 
     @property
     def can_speak(self) -> bool:
