@@ -284,8 +284,9 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
-    # The manifest first: a wrong name should not cost the download of somebody's large model.
-    folder = fetch_repository(repo_id, [MANIFEST_FILE], revision=revision, token=token)
+    # The manifest first: a wrong name should not cost the download of somebody's large model. Every repository has the
+    # other file, and without any match the client would add a warning to our one line.
+    folder = fetch_repository(repo_id, [MANIFEST_FILE, ".gitattributes"], revision=revision, token=token)
     if not (folder / MANIFEST_FILE).is_file():
         raise NoCheckpointError(f"{repo_id} on the Hub is no speechllm checkpoint: it has no {MANIFEST_FILE}")
     folder = fetch_repository(repo_id, SAFE_FILES, revision=revision, token=token)

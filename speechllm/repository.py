@@ -61,9 +61,8 @@ def fetch_repository(
         CheckpointError: no such repository or revision, no right to read it, or no network and not all in the cache.
     """
     at = f" at {revision}" if revision else ""
-    token = _checked(token)
     with _one_line(f"{repo_id}{at} is neither a folder here nor in the cache, and cannot be fetched"):
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns), token=token))
+        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns), token=_checked(token)))
 
 
 def list_repository(repo_id: str, *, revision: str | None = None, token: str | bool | None = None) -> list[str]:
@@ -125,11 +124,10 @@ def push_repository(
 
 def _checked(token: str | bool | None) -> str | bool | None:
     """Return the token without blanks around it; one that no header can carry would stand in the client's error."""
-    if isinstance(token, str):
-        token = token.strip()
-        if not re.fullmatch(r"[!-~]+", token):
-            raise CheckpointError("the token is empty or has signs that no token has; copy it again")
-    return token
+    used = token.strip() if isinstance(token, str) else get_token()
+    if used is not None and not re.fullmatch(r"[!-~]+", used):
+        raise CheckpointError("the token has signs that no token has; run `hf auth login`, or set HF_TOKEN")
+    return used if isinstance(token, str) else token
 
 
 @contextmanager

@@ -185,6 +185,11 @@ def test_pushing_needs_a_token_that_may_write(hub: FakeHub, monkeypatch: pytest.
     with pytest.raises(CheckpointError, match="signs that no token has") as error:
         push_repository(FILES, "me/model", token=f"{hub.token}\n{hub.token}")
     one_line(error, hub)
+    monkeypatch.setenv("HF_TOKEN", f"{hub.token}\x01{hub.token}")
+    for act in (lambda: push_repository(FILES, "me/model"), lambda: fetch_repository("me/model", ALL)):
+        with pytest.raises(CheckpointError, match="signs that no token has") as error:
+            act()
+        one_line(error, hub)
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(CheckpointError, match="there is no token; run `hf auth login`"):
         push_repository(FILES, "me/model")
