@@ -50,6 +50,7 @@ from speechllm.metrics.score import Score
 from speechllm.metrics.speaker import SpeakerEmbedder, make_speaker_embedder
 from speechllm.metrics.text import CHRF, bleu_for, error_rates_for
 from speechllm.tasks import Field, TaskTag
+from speechllm.tasks.task import FIELD_MODALITY
 
 LIMITS = [
     "Scores of speech come from recognisers and spectra; no person has listened, and nothing here is a MOS.",
@@ -188,8 +189,8 @@ class _Evaluation:
 
     def _num_spoken(self, tag: TaskTag) -> int:
         unjudged = self.config.num_unjudged_items
-        fields = [name for name in tag.targets if name in ("audio", "translated_audio")]
-        is_judged = any(self.judges.for_language(tag.output_language(name)) for name in fields)
+        spoken = [name for name in tag.targets if FIELD_MODALITY[name] == "audio"]
+        is_judged = any(self.judges.for_language(tag.output_language(name)) for name in spoken)
         return self.config.num_spoken_items if is_judged or unjudged is None else unjudged
 
     def judge_names(self) -> dict[str, str]:
