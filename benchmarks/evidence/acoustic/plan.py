@@ -47,7 +47,8 @@ class Budget:
     "Share of random codes among those that the stages read of what they write, in training."
     learning_rate: float = 4e-3
     coarse_temperature: float = 0.5
-    fine_temperature: float = 0.5
+    fine_temperature: float = 0.0
+    "Greedy: what two levels of residual k-means leave is nearly noise, and draws of it are heard as such."
     num_plain: int = 1
     "So many seeds train a coarse stage as in the paper, too: no common axis of time, no noise, rows drawn at random."
     num_items: int = 40

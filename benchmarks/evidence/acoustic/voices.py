@@ -20,7 +20,8 @@ from benchmarks.evidence.acoustic.world import Item, Series, World, save_series
 from benchmarks.evidence.parts import use_one_thread
 from speechllm.audio import Audio
 
-ORIGINAL, COPY, COARSE, FLOOR = "original", "codec copy", "codec copy, coarse levels", "another speaker's codec copy"
+FIRST = "coarse levels"
+ORIGINAL, COPY, COARSE, FLOOR = "original", "codec copy", f"codec copy, {FIRST}", "another speaker's codec copy"
 PROMPTED, PLAIN = "prompted", "AudioLM's coarse stage as in the paper"
 
 
@@ -59,8 +60,12 @@ def systems(world: World, items: Sequence[Item], others: Sequence[int]) -> dict[
     plain = {} if world.plain is None else {PLAIN: world.plain}
     for name, model in (world.models | plain).items():
         prompts = [world.prompt(model, item.voice) for item in items]
-        found[name] = world.speak(model, codes, [None] * len(items))
-        found[f"{name} {PROMPTED}"] = world.speak(model, codes, prompts)
+        for system, voices in ((name, [None] * len(items)), (f"{name} {PROMPTED}", prompts)):
+            spoken = world.acoustic(model, codes, voices)
+            found[system] = world.decode(spoken)
+            if model is world.audiolm:
+                # Without what the fine stage adds.
+                found[f"{system}, {FIRST}"] = world.decode([levels[: world.budget.num_coarse] for levels in spoken])
     return found
 
 

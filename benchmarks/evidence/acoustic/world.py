@@ -139,17 +139,17 @@ class World:
             codes = self.codec.encode(torch.from_numpy(audio.resampled(self.codec.sample_rate).samples)[None])
         return self.decode([codes[0, :num_levels].numpy()])[0]
 
+    def acoustic(
+        self, model: AcousticModel, codes: Sequence[np.ndarray], voices: Sequence[VoicePrompt | None]
+    ) -> list[np.ndarray]:
+        """Return semantic codes as acoustic ones."""
+        return acoustic_codes(model, codes, voices, AcousticDecoding(), seed=self.seed)
+
     def speak(
-        self,
-        model: AcousticModel,
-        codes: Sequence[np.ndarray],
-        voices: Sequence[VoicePrompt | None],
-        *,
-        first_iterations: int = 16,
+        self, model: AcousticModel, codes: Sequence[np.ndarray], voices: Sequence[VoicePrompt | None]
     ) -> list[Audio]:
         """Return semantic codes as sound."""
-        decoding = AcousticDecoding(first_iterations=first_iterations)
-        return self.decode(acoustic_codes(model, codes, voices, decoding, seed=self.seed))
+        return self.decode(self.acoustic(model, codes, voices))
 
     def decode(self, codes: Sequence[np.ndarray]) -> list[Audio]:
         """Return acoustic codes as sound. None of it leaves this experiment: it carries no watermark."""
