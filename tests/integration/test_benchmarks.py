@@ -1,6 +1,8 @@
 """Every benchmark runs at tiny sizes, and refuses to time contestants that do not do the same work."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -291,3 +293,14 @@ def test_an_acoustic_claim_says_so_when_it_does_not_hold(right_is_better):
 def test_results_name_no_local_path():
     for path in (Path(machine.__file__).parent).rglob("*.md"):
         assert "/work" not in path.read_text(), path
+
+
+def test_peak_memory_is_that_of_the_program_alone():
+    from benchmarks.measure import peak_memory_mib
+
+    held = bytearray(b"x" * 300 * 2**20)
+    assert peak_memory_mib() > 300
+    code = "from benchmarks.measure import peak_memory_mib; print(peak_memory_mib())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(child.stdout) < 300, "the parent's memory is not the child's"
+    assert len(held) > 0
