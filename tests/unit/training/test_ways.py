@@ -7,17 +7,21 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from speechllm.config import build_config, config_to_dict
+from recipes.train_unified import main
+from speechllm.config import build_config, config_to_dict, load_config
 from speechllm.data.mixture import Mixture, MixtureComponent, MixtureConfig
 from speechllm.data.tokenize import TokenRow
 from speechllm.errors import ConfigError
+from speechllm.hub import load_checkpoint
 from speechllm.models.adapters import LoraSettings
 from speechllm.training.dropout import residual_dropout
 from speechllm.training.optim import OptimizerConfig
 from speechllm.training.trainer import TrainingConfig, curve
-from speechllm.training.unified import UnifiedTrainConfig, finished_model, make_trainer
+from speechllm.training.unified import UnifiedTrainConfig, finished_model, load_extended_lm, make_trainer
 from tests.support.tiny import NUM_CODES, SIZES, tiny_model, tiny_processor
+from tests.unit.training.test_unified import write_recipe
 
 PROCESSOR = tiny_processor(semantic=False)
 TEXT_ROWS = PROCESSOR.vocabulary["text"].size
@@ -179,6 +183,24 @@ def test_dropout_hits_embeddings_and_each_sublayer_once():
 class Bare(torch.nn.Module):
     def get_input_embeddings(self):
         return torch.nn.Embedding(2, 2)
+
+
+def test_the_recipe_takes_its_way_from_yaml(tmp_path):
+    path = write_recipe(tmp_path)
+    (tmp_path / "texts.jsonl").write_text('{"text": "good morning"}\n{"text": "bonjour"}\n')
+    content = yaml.safe_load(path.read_text())
+    content["mixture"]["components"].append({"tasks": "text", "folder": str(tmp_path / "texts.jsonl")})
+    content["freeze"], content["unfreeze"] = ["model.layers.*"], ["*.mlp"]
+    content["optimizer"] = {"kind": "adafactor", "learning_rate": 5e-5}
+    content["training"] |= {"schedule": "constant_with_warmup", "warmup_steps": 0, "dropout": 0.1}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"did you mean 'model\.layers\.0\.\*'"):
+        main(path, ["freeze=[model.layer.0.*]"])
+    out = main(path, [f"out={tmp_path / 'other'}"])
+    after = load_checkpoint(out).model
+    before = load_extended_lm(load_config(UnifiedTrainConfig, path)).model.state_dict()
+    stood = {name for name, value in after.state_dict().items() if torch.equal(value, before[name])}
+    assert stood == {name for name in before if ".layers." in name and ".mlp." not in name}
 
 
 def test_config_errors(tmp_path):
