@@ -128,10 +128,11 @@ def _mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def print_table(summary: dict[str, dict[str, tuple[float, float]]], num_seeds: int) -> None:
-    """Print one line per start: means over seeds, and in brackets largest minus smallest."""
+    """Print one line per start: means over seeds and, with several, in brackets largest minus smallest."""
     table = Table("init", *NAMES, title=f"held-out loss in nats, {num_seeds} seed(s) each")
     for init, scores in sorted(summary.items(), key=lambda item: item[1]["audio after"][0]):
-        table.add_row(init, *(f"{mean:.3f} ({spread:.3f})" for mean, spread in scores.values()))
+        values = (f"{mean:.3f}" + (f" ({spread:.3f})" if num_seeds > 1 else "") for mean, spread in scores.values())
+        table.add_row(init, *values)
     Console().print(table)
 
 
