@@ -39,7 +39,7 @@ from speechllm.training.unified import (
 )
 from speechllm.vocabulary import SEMANTIC
 
-NAMES = ("text before", "audio before", "text after", "audio after")
+NAMES: tuple[str, ...] = ("text before", "audio before", "text after", "audio after")
 
 
 @dataclass(frozen=True, kw_only=True)
