@@ -15,6 +15,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 Modality: TypeAlias = Literal["text", "audio"]
+PLAIN_TEXT = "text"
+"What stands in the place of a task's name for text without a task."
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,6 @@ def collate_rows(rows: Sequence[Sequence[EncodedExample]], pad_id: int, *, row_t
 def task_name(tag: str) -> str:
     """Return the task names of a tag without its languages: "[ASR AST English French]" -> "ASR AST".
 
-    Plain text, which is no task, has no name.
+    What has no tag has no name; text that is replayed is called so.
     """
-    return TaskTag.parse(tag).name if tag.startswith("[") else ""
+    return TaskTag.parse(tag).name if tag.startswith("[") else tag

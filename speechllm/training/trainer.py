@@ -29,6 +29,7 @@ from speechllm.config import config_to_dict
 from speechllm.data.collate import IGNORED, Collator
 from speechllm.data.packing import PackedRows
 from speechllm.errors import CheckpointError, ConfigError, TrainingError
+from speechllm.training.dropout import residual_dropout
 from speechllm.training.optim import OptimizerConfig, build_optimizer
 from speechllm.training.resume import require_same_settings
 from speechllm.vocabulary import SEMANTIC, Vocabulary
@@ -63,6 +64,8 @@ class TrainingConfig:
     "Steps over which the learning rate rises from 0."
     max_grad_norm: float = 1.0
     "Gradients are scaled down to this norm; 0: never."
+    dropout: float = 0.0
+    "Share of what embeddings, attention and feed-forward layers put out that is dropped, beside the family's own."
     bf16: bool = False
     "Autocast to bfloat16, on a CPU too (the weights keep their type)."
     gradient_checkpointing: bool = False
@@ -86,6 +89,8 @@ class TrainingConfig:
         for name in ("max_steps", "max_tokens", "rows_per_batch", "gradient_accumulation", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout = {self.dropout}, expected 0 or more and less than 1")
 
     def arguments(self, folder: Path, learning_rate: float) -> TrainingArguments:
         """Return what the HF Trainer wants to know."""
@@ -137,6 +142,7 @@ class UnifiedTrainer(Trainer):
         self._caches = cache_settings(model)
         self._output_layer = cast(nn.Module, cast(PreTrainedModel, model).get_output_embeddings())
         self.rows, self.optimizer_config, self.folder = rows, optimizer, Path(folder)
+        self.dropout = config.dropout
         self._first_audio_id = vocabulary[SEMANTIC].start if vocabulary is not None else None
         self._names = ("other", *collator.tags)
         self._sums = torch.zeros(2, len(self._names), len(MODALITIES), dtype=torch.float64)
@@ -160,7 +166,8 @@ class UnifiedTrainer(Trainer):
             TrainingError: the loss is not finite.
             CheckpointError: the folder holds a run with other settings.
         """
-        with caches_off(self._caches):
+        dropout = residual_dropout(cast(nn.Module, self.model), self.dropout)
+        with caches_off(self._caches), dropout:
             with self.accelerator.main_process_first():  # it removes what is incomplete; the others must not see that
                 checkpoint = last_checkpoint(self.folder)
                 self._check_settings(checkpoint)
