@@ -189,7 +189,7 @@ class _Evaluation:
 
     def _num_spoken(self, tag: TaskTag) -> int:
         unjudged = self.config.num_unjudged_items
-        spoken = [name for name in tag.targets if FIELD_MODALITY[name] == "audio"]
+        spoken: list[Field] = [name for name in tag.targets if FIELD_MODALITY[name] == "audio"]
         is_judged = any(self.judges.for_language(tag.output_language(name)) for name in spoken)
         return self.config.num_spoken_items if is_judged or unjudged is None else unjudged
 
