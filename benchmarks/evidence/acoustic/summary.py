@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.evidence.acoustic.iterations import AT_ONCE
 from benchmarks.evidence.acoustic.plan import SPLITS, Budget, Folders
-from benchmarks.evidence.acoustic.tokens import ACOUSTIC, COARSE, SEMANTIC
+from benchmarks.evidence.acoustic.tokens import ACOUSTIC, ACROSS, AGAINST, COARSE, SEMANTIC, WITHIN
 from benchmarks.evidence.acoustic.voices import COPY, PROMPTED
 from benchmarks.evidence.acoustic.world import Series
 from benchmarks.measure import table
@@ -187,12 +187,13 @@ def _iteration_claims() -> list[Claim]:
 
 def _token_claims() -> list[Claim]:
     found = []
-    for place in ("within", "across"):
+    places = {WITHIN: "within speaker", ACROSS: "across speakers", AGAINST: "B in the voice of X"}
+    for place, where in places.items():
         for acoustic in (ACOUSTIC, COARSE):
             key = f"tokens/abx {place}"
             found.append(
                 Claim(
-                    finding=MEANING, measure=ABX, where=f"{place} speaker{'s' if place == 'across' else ''}",
+                    finding=MEANING, measure=ABX, where=where,
                     better=(SEMANTIC, f"{key}/{SEMANTIC}"), worse=(acoustic, f"{key}/{acoustic}"),
                 )
             )  # fmt: skip
