@@ -12,6 +12,7 @@ counts the weights of each, and sets what its own arithmetic needs against what 
 The result file is written anew after every job: a run that is stopped leaves what it has measured.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +96,16 @@ JOBS = (
             f"{sizes.stage_frames * sizes.num_fine} tokens ({sizes.stage_frames / sizes.frame_rate:g} s of audio) "
             f"after {sizes.stage_frames * sizes.num_coarse} coarse ones, one row, with cache. The peer would need "
             "minutes for that; it writes fewer tokens, after a context of the length that is typical of the job (the "
-            "root mean square), whose reading is not counted. Compared per token."
+            "root mean square), whose reading is not counted. Compared per token. Longer audio is cut into chunks, "
+            f"which ours makes side by side: the second row has {sizes.num_chunks}, "
+            f"{sizes.num_chunks * sizes.stage_frames / sizes.frame_rate:g} s of audio. The peer has no chunks; its "
+            "whole context grows with the audio."
         ),
         unit="tokens",
-        entrants=(lambda sizes: ours.stage_generation(sizes, "fine"),),
+        entrants=(
+            lambda sizes: ours.stage_generation(sizes, "fine"),
+            lambda sizes: ours.stage_generation(sizes, "fine", num_rows=sizes.num_chunks),
+        ),
         peer=peers.AUDIOLM,
         peer_entrant=peers.fine_generation,
     ),
@@ -195,23 +202,34 @@ that reading alone may exceed it. Peak memory so far: {peak_memory_mib():,.0f} M
 {chr(10).join(section + chr(10) for section in sections)}"""
 
 
+def chosen_jobs(names: Sequence[str]) -> list[Job]:
+    """Return the jobs whose titles contain one of the names; all without names."""
+    found = [job for job in JOBS if not names or any(name in job.title for name in names)]
+    if not found:
+        raise typer.BadParameter(f"no job is called {', '.join(names)}; there are {'; '.join(j.title for j in JOBS)}")
+    return found
+
+
 def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "acoustic.md",
     num_threads: Annotated[int, typer.Option(help="Threads of torch.")] = 1,
     rounds: Annotated[int, typer.Option(help="How often the entrants take turns.")] = 3,
+    only: Annotated[list[str] | None, typer.Option(help="Part of a job's title; all if not given.")] = None,
     quick: Annotated[bool, typer.Option(help="Tiny sizes, to see that it runs.")] = False,
 ) -> None:
     """Time the acoustic models, job by job."""
+    jobs = chosen_jobs(only or [])
     machine = measure_machine(num_threads=num_threads, quick=quick)
     sizes, rounds = (QUICK, 2) if quick else (Sizes(), rounds)
     command = (
         f"python -m benchmarks.acoustic --num-threads {num_threads} --rounds {rounds}{' --quick' if quick else ''}"
+        + "".join(f" --only {shlex.quote(name)}" for name in only or [])
     )
     sections: list[str] = []
     with threads(num_threads):
-        for done, job in enumerate(JOBS, start=1):
+        for done, job in enumerate(jobs, start=1):
             sections.append(measure(job, sizes, machine, rounds=rounds))
-            waiting = [one.title for one in JOBS[done:]]
+            waiting = [one.title for one in jobs[done:]]
             typer.echo(write_text(out, report(command, machine, sizes, sections, waiting)))
 
 

@@ -58,6 +58,8 @@ class Sizes:
     "Frames of a row of SoundStorm's training step."
     stage_frames: int = 150
     "Frames of AudioLM's stages, in generation and in training."
+    num_chunks: int = 4
+    "Chunks of long audio that the fine stage makes side by side."
     short_frames: int = 6
     "Frames of the fine stage for entrants that are too slow for all."
 
@@ -74,7 +76,7 @@ class Sizes:
 
 QUICK = Sizes(
     width=32, num_layers=1, num_heads=2, num_codes=16, num_codebooks=3, num_coarse=1, first_iterations=2,
-    spoken_frames=10, batch_size=2, trained_frames=10, stage_frames=4, short_frames=2,
+    spoken_frames=10, batch_size=2, trained_frames=10, stage_frames=4, num_chunks=2, short_frames=2,
 )  # fmt: skip
 
 
@@ -141,29 +143,39 @@ def soundstorm_training(sizes: Sizes, *, feed_forward_factor: int = 4, dtype: to
     )
 
 
-def stage_generation(sizes: Sizes, stage: StageName) -> Entrant:
-    """Return our token LM of one AudioLM stage, decoding one row with its cache."""
+def stage_generation(sizes: Sizes, stage: StageName, *, num_rows: int = 1) -> Entrant:
+    """Return our token LM of one AudioLM stage, decoding rows with its cache.
+
+    Several rows are what long audio is for the fine stage: chunks, side by side.
+    """
     lm = build_stage(sizes, stage).eval()
     generator = np.random.default_rng(0)
     num_prefix, T = len(lm.layout.prefix_blocks), sizes.stage_frames
     prefix_length = T // FRAMES_PER_CONDITION if stage == "coarse" else T
-    prefix = generator.integers(sizes.num_codes, size=(num_prefix, prefix_length))
     K = lm.layout.num_levels
-    request = StageRequest(prefix=prefix, given=np.zeros((K, 0), np.int64), min_frames=T, max_frames=T, seed=(0,))
+    requests = [
+        StageRequest(
+            prefix=generator.integers(sizes.num_codes, size=(num_prefix, prefix_length)),
+            given=np.zeros((K, 0), np.int64), min_frames=T, max_frames=T, seed=(row,),
+        )
+        for row in range(num_rows)
+    ]  # fmt: skip
 
-    def run() -> np.ndarray:
-        (drawn,) = generate_codes(lm, [request], SamplingConfig(temperature=0.8))
-        assert drawn.codes.shape == (K, T), f"{drawn.codes.shape} codes, expected {(K, T)}"
-        return drawn.codes
+    def run() -> list[np.ndarray]:
+        drawn = [one.codes for one in generate_codes(lm, requests, SamplingConfig(temperature=0.8))]
+        assert [codes.shape for codes in drawn] == [(K, T)] * num_rows, f"expected {num_rows} of {(K, T)}"
+        return drawn
 
     trunk, head = matrix_weights(lm.trunk.layers), matrix_weights(lm.heads[-1])
+    num_given, cache_width = requests[0].prefix.size + 1, 2 * sizes.num_layers * sizes.width
     return Entrant(
-        name=name_of("speechllm", torch.float32),
+        name=name_of("speechllm", torch.float32, "" if num_rows == 1 else f", {num_rows} rows"),
         run=run,
-        amount=K * T,
+        amount=num_rows * K * T,
         num_weights=trunk + head,
-        operations=causal_operations(sizes, trunk, head, prefix.size + 1, K * T),
-        streamed_bytes=streamed_bytes(trunk + head, 2 * sizes.num_layers * sizes.width, prefix.size + 1, K * T),
+        operations=num_rows * causal_operations(sizes, trunk, head, num_given, K * T),
+        # a token's weights serve all rows; each row has a cache of its own
+        streamed_bytes=streamed_bytes(trunk + head, num_rows * cache_width, num_given, K * T),
     )
 
 

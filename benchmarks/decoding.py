@@ -20,6 +20,8 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from benchmarks.machine import RESULTS, measure_machine, threads
 from benchmarks.measure import Spread, clock_for, interleave, rates, ratio, table, write_text
+from recipes.quickstart.config import CONFIG, QuickstartConfig
+from speechllm.config import load_config
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.generation.grammar import MODALITIES, OPEN, Grammar, head_rows
 from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, random_llama
@@ -46,11 +48,25 @@ class ModelSize:
     num_codes: int
 
 
+def quickstart_size() -> ModelSize:
+    """Return the size of the quickstart's LM, from the recipe's config."""
+    recipe = load_config(QuickstartConfig, CONFIG)
+    model = recipe.text_lm.model
+    return ModelSize(
+        name="quickstart",
+        hidden_size=model.hidden_size,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        num_text_ids=recipe.text_lm.vocab_size,
+        num_codes=recipe.semantic.codebook_size,
+    )
+
+
 SIZES = (
     ModelSize(
         name="32M, 50k text ids", hidden_size=384, num_layers=8, num_heads=6, num_text_ids=49_152, num_codes=1024
     ),
-    ModelSize(name="quickstart", hidden_size=256, num_layers=4, num_heads=4, num_text_ids=600, num_codes=512),
+    quickstart_size(),
 )
 TINY = (ModelSize(name="tiny", hidden_size=32, num_layers=1, num_heads=2, num_text_ids=600, num_codes=64),)
 

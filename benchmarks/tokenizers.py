@@ -4,7 +4,7 @@
     SPEECHLLM_WHISPER_BASE=whisper-base python -m benchmarks.tokenizers     # with Whisper's encoder as well
 
 Each part runs in a process of its own, one utterance at a time, so that its peak memory is its own. Weights are random
-where only the sizes matter (sizes are the quickstart's); the speech is Pico's.
+where only the sizes matter; the sizes are read from the quickstart's config. The speech is Pico's.
 """
 
 import multiprocessing
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+import numpy as np
 import torch
 import typer
 
@@ -22,8 +23,6 @@ from benchmarks.machine import RESULTS, measure_machine, threads
 from benchmarks.measure import Spread, clock_for, interleave, peak_memory_mib, table, write_text
 from speechllm.audio import Audio, load_audio
 
-FRAME_RATE = 12.5
-PROMPT_SECONDS = 3.0
 WHISPER_VARIABLE = "SPEECHLLM_WHISPER_BASE"
 Run: TypeAlias = Callable[[Audio], object]
 
@@ -51,40 +50,57 @@ def speech(num_utterances: int) -> list[Audio]:
 
 
 def log_mel_tokenizer(audios: Sequence[Audio]) -> Run:
-    """Codes from stacked log-mel frames."""
+    """Codes from stacked log-mel frames: not the quickstart's way, but the cheapest that there is."""
     from speechllm.tokenizers.features import LogMelFeatures, LogMelFeaturesConfig
 
-    return _semantic(LogMelFeatures(LogMelFeaturesConfig(frame_rate=FRAME_RATE)))
+    return _encode(_semantic(LogMelFeatures(LogMelFeaturesConfig(frame_rate=_quickstart().encoder.frame_rate))))
 
 
 def ctc_tokenizer(audios: Sequence[Audio]) -> Run:
-    """Codes from the CTC encoder, at the sizes that it is trained with by default."""
-    from speechllm.tokenizers.ctc_encoder import CTCEncoder, CTCEncoderConfig, CTCFeatures
-    from speechllm.training.ctc import CTCTrainConfig
-
-    trained = CTCTrainConfig()
-    config = CTCEncoderConfig(
-        symbols=" abcdefghijklmnopqrstuvwxyz", frame_rate=FRAME_RATE, num_mels=trained.num_mels,
-        emissions_per_frame=trained.emissions_per_frame, stem_width=trained.stem_width, trunk=trained.trunk,
-    )  # fmt: skip
-    return _semantic(CTCFeatures(CTCEncoder(config)))
+    """Codes from the CTC encoder."""
+    return _encode(_ctc_codes())
 
 
 def whisper_tokenizer(audios: Sequence[Audio]) -> Run:
     """Codes from Whisper-base's encoder."""
     from speechllm.tokenizers.pretrained_features import TransformersFeatures, TransformersFeaturesConfig
 
-    config = TransformersFeaturesConfig(source=os.environ[WHISPER_VARIABLE], frame_rate=FRAME_RATE)
-    return _semantic(TransformersFeatures.from_source(config))
+    frame_rate = _quickstart().encoder.frame_rate
+    config = TransformersFeaturesConfig(source=os.environ[WHISPER_VARIABLE], frame_rate=frame_rate)
+    return _encode(_semantic(TransformersFeatures.from_source(config)))
 
 
-def _semantic(features: Any) -> Run:
-    """Return `encode` with 1024 random centroids: the search costs what it costs with fitted ones."""
-    from speechllm.tokenizers.semantic import SemanticTokenizer, SemanticTokenizerConfig
+def _quickstart() -> Any:
+    """Return the recipe's config: the source of all sizes here."""
+    from recipes.quickstart.config import CONFIG, QuickstartConfig
+    from speechllm.config import load_config
 
+    return load_config(QuickstartConfig, CONFIG)
+
+
+def _ctc_codes() -> Any:
+    from speechllm.tokenizers.ctc_encoder import CTCEncoder, CTCEncoderConfig, CTCFeatures
+
+    recipe = _quickstart()
+    sizes = recipe.encoder
+    config = CTCEncoderConfig(
+        symbols=" abcdefghijklmnopqrstuvwxyz", frame_rate=sizes.frame_rate, num_mels=sizes.num_mels,
+        emissions_per_frame=sizes.emissions_per_frame, stem_width=sizes.stem_width, trunk=sizes.trunk,
+    )  # fmt: skip
+    return _semantic(CTCFeatures(CTCEncoder(config), recipe.features))
+
+
+def _semantic(features: Any) -> Any:
+    """Return a tokenizer with random centroids: the search costs what it costs with fitted ones."""
+    from speechllm.tokenizers.semantic import SemanticTokenizer
+
+    config = _quickstart().semantic
     width = features(Audio(torch.zeros(16_000).numpy(), 16_000)).shape[1]
-    centroids = torch.randn(1024, width, generator=torch.Generator().manual_seed(0))
-    tokenizer = SemanticTokenizer(features, centroids, SemanticTokenizerConfig())
+    centroids = torch.randn(config.codebook_size, width, generator=torch.Generator().manual_seed(0))
+    return SemanticTokenizer(features, centroids, config)
+
+
+def _encode(tokenizer: Any) -> Run:
     return lambda audio: tokenizer.encode([audio])
 
 
@@ -103,49 +119,44 @@ def codec_decoder(audios: Sequence[Audio]) -> Run:
 
 def _codec() -> Any:
     """Return the quickstart's codec with random codebooks."""
-    from speechllm.tokenizers.mel_rvq import MelRVQCodec, MelRVQConfig
+    from speechllm.tokenizers.mel_rvq import MelRVQCodec
 
-    config = MelRVQConfig()
+    config = _quickstart().codec
     shape = (config.num_codebooks, config.codebook_size, config.frames_per_patch * config.mel.num_mels)
     return MelRVQCodec(config, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
 
 def soundstorm(audios: Sequence[Audio]) -> Run:
-    """Acoustic codes from semantic codes after a prompt of three seconds."""
-    from speechllm.generation.soundstorm import default_iterations, soundstorm_decode
-    from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes
+    """Acoustic codes from semantic codes behind a prompt, in as many passes as the recipe's model takes."""
+    from speechllm.generation.acoustic import AcousticDecoding, acoustic_codes
+    from speechllm.generation.voice import VoicePrompt, prompt_length
+    from speechllm.training.soundstorm import build_soundstorm
 
-    codec = _codec()
-    codebooks = codec.codebook_vectors()
-    K, N, D = codebooks.shape
-    config = SoundStormConfig(num_conditions=1024, num_codebooks=K, codebook_size=N, codebook_width=D)
-    model = SoundStorm(config).eval()
-    assert isinstance(model.codes, TiedCodes), "tied is the default"
-    model.codes.set_codebooks(codebooks)
-    num_prompt = int(PROMPT_SECONDS * codec.frame_rate)
-    generator = torch.Generator().manual_seed(0)
-    prompt = torch.randint(N, (1, K, num_prompt), generator=generator)
+    codec, tokenizer = _codec(), _ctc_codes()
+    model = build_soundstorm(tokenizer, codec, _quickstart().acoustic).eval()
+    repeat = model.config.frames_per_condition
+    draw = np.random.default_rng(0).integers
+    length = prompt_length(codec.frame_rate, repeat)
+    semantic, acoustic = draw(tokenizer.codebook_size, size=length), (model.config.num_codebooks, length * repeat)
+    voice = VoicePrompt(semantic, draw(codec.codebook_size, size=acoustic))
 
     def run(audio: Audio) -> object:
-        T = num_prompt + int(audio.duration_seconds * codec.frame_rate)
-        condition = torch.randint(1024, (1, T), generator=generator)
-        return soundstorm_decode(
-            model, condition, prompt=prompt, lengths=torch.tensor([T]), iterations=default_iterations(K),
-            generator=generator,
-        )  # fmt: skip
+        codes = draw(tokenizer.codebook_size, size=max(1, int(audio.duration_seconds * tokenizer.frame_rate)))
+        return acoustic_codes(model, [codes], [voice], AcousticDecoding(), seed=0)
 
     return run
 
 
 def unified_lm(audios: Sequence[Audio]) -> Run:
     """Semantic codes written by the LM, one sequence at a time."""
-    from benchmarks.decoding import SIZES, build, make_span, run_ours
+    from benchmarks.decoding import build, make_span, quickstart_size, run_ours
     from speechllm.generation.decode import LMDecoder
 
-    model, processor = build(SIZES[-1])
-    decoder = LMDecoder(model, processor, frame_rate=FRAME_RATE)
+    model, processor = build(quickstart_size())
+    frame_rate = _quickstart().encoder.frame_rate
+    decoder = LMDecoder(model, processor, frame_rate=frame_rate)
     return lambda audio: run_ours(
-        decoder, make_span(processor, "audio", max(1, int(audio.duration_seconds * FRAME_RATE)), batch_size=1)
+        decoder, make_span(processor, "audio", max(1, int(audio.duration_seconds * frame_rate)), batch_size=1)
     )
 
 
@@ -155,7 +166,7 @@ PARTS: dict[str, Callable[[Sequence[Audio]], Run]] = {
     "semantic: Whisper-base": whisper_tokenizer,
     "codec: encode": codec_encoder,
     "codec: decode": codec_decoder,
-    "SoundStorm, 23 passes": soundstorm,
+    "SoundStorm with a prompt of 3 s": soundstorm,
     "LM writes codes": unified_lm,
 }
 

@@ -32,7 +32,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from benchmarks.decoding import ModelSize, build
+from benchmarks.decoding import ModelSize, build, quickstart_size
 from benchmarks.machine import RESULTS, Machine, measure_machine, threads
 from benchmarks.measure import Spread, clock_for, peak_memory_mib, table, write_text
 from speechllm.data.collate import IGNORED, Collator, collate_rows
@@ -71,7 +71,7 @@ CORPORA = (
     Lengths(name="open speech", median_seconds=5.0, spread=0.6, longest_seconds=12.0),
 )
 SIZES = (
-    ModelSize(name="quickstart", hidden_size=256, num_layers=4, num_heads=4, num_text_ids=600, num_codes=512),
+    quickstart_size(),
     ModelSize(name="21M", hidden_size=448, num_layers=8, num_heads=7, num_text_ids=4096, num_codes=1024),
 )
 TINY = (ModelSize(name="tiny", hidden_size=32, num_layers=1, num_heads=2, num_text_ids=600, num_codes=64),)

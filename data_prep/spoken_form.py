@@ -21,8 +21,7 @@ LONGEST_NUMBER = 6
 "Longer runs of digits are said digit by digit."
 _REMARK = re.compile(r"\[[^\[\]]*\]|\([^()]*\)")
 _NUMBER = re.compile(r"\d+")
-_UNHEARD = re.compile(r"[^\w' ]|_")
-_LOOSE_APOSTROPHE = re.compile(r"(?<!\w)'|'(?!\w)")
+_LOOSE_APOSTROPHE = re.compile(r"(?<!\S)'+|'+(?!\S)|''+")
 
 
 def spoken_form(text: str, language: str) -> str:
@@ -39,8 +38,9 @@ def spoken_form(text: str, language: str) -> str:
     text = unicodedata.normalize("NFKC", text).replace("\u2019", "'").lower()
     text = _REMARK.sub(" ", text)
     text = _NUMBER.sub(lambda match: f" {_words(match[0], language_code(language))} ", text)
-    text = _LOOSE_APOSTROPHE.sub(" ", _UNHEARD.sub(" ", text))
-    return " ".join(text.split())
+    # By category and not by \w, which leaves out the vowel signs of many scripts.
+    heard = "".join(" " if unicodedata.category(c)[0] in "PSC" and c != "'" else c for c in text)
+    return " ".join(_LOOSE_APOSTROPHE.sub(" ", heard).split())
 
 
 def in_spoken_form(records: Iterable[Record]) -> Iterator[Record]:

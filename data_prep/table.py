@@ -56,7 +56,7 @@ def records(
         if mapping is None:
             mapping = ColumnMapping.of(
                 named,
-                [name for name in row if name is not None],
+                _names(table, row),
                 str(table),
                 language=language,
                 translation_language=translation_language,
@@ -69,6 +69,15 @@ def records(
         yield mapping.record(row, number)
     if mapping is None:
         raise DataError(f"{table} has no rows")
+
+
+def _names(table: Path, first: Mapping[Any, Any]) -> list[str]:
+    """Return the names of all columns: those of the first row, and in JSON lines those that only later rows have."""
+    names = dict.fromkeys(name for name in first if name is not None)
+    if table.suffix.lower() in JSON_LINES:
+        for row in _rows(table):
+            names |= dict.fromkeys(row)
+    return list(names)
 
 
 def _rows(table: Path) -> Iterator[dict[Any, Any]]:

@@ -17,6 +17,7 @@ from recipes.train_unified import train_unified
 from recipes.workflow import StepTimes
 from speechllm.cli.build import find_plugin
 from speechllm.data.mixture import MixtureConfig
+from speechllm.data.plain_text import is_plain_text
 from speechllm.data.prepare import corpus_report, prepare_corpus, read_corpus
 from speechllm.data.tokenize import tokenize_corpus
 from speechllm.errors import ConfigError
@@ -25,6 +26,7 @@ from speechllm.models.adapters import LoraSettings
 from speechllm.models.causal_lm import BaseModelConfig, load_base_lm, num_text_rows
 from speechllm.processor import UnifiedProcessor
 from speechllm.registry import suggest
+from speechllm.segments import PLAIN_TEXT
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.semantic import SemanticTokenizer
 from speechllm.training.optim import OptimizerConfig
@@ -49,7 +51,7 @@ class StageConfig:
     """One stage of the curriculum; it starts from the checkpoint of the one before. See `UnifiedTrainConfig`."""
 
     mixture: MixtureConfig
-    "Tasks and corpora: `folder` is the name of one of the recipe's corpora."
+    "Tasks and corpora: `folder` is the name of one of the recipe's corpora (for tasks `text` also a file of text)."
     training: TrainingConfig
     "Length, batch, precision."
     optimizer: OptimizerConfig
@@ -58,6 +60,10 @@ class StageConfig:
     "Train the rows of the non-text ids and nothing else."
     lora: LoraSettings | None = None
     "Train adapters and those rows."
+    freeze: list[str] = field(default_factory=list)
+    "Patterns of names that are not trained."
+    unfreeze: list[str] = field(default_factory=list)
+    "Exceptions from `freeze`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +108,8 @@ class RecordedConfig:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ConfigError("stages is empty; name at least one stage of training")
-        named = [c.folder for stage in self.stages.values() for c in stage.mixture.components]
+        components = [component for stage in self.stages.values() for component in stage.mixture.components]
+        named = [c.folder for c in components if c.tasks != PLAIN_TEXT or not is_plain_text(c.folder)]
         for name in [*named, *(test.corpus for test in self.tests.values())]:
             if name not in self.corpora:
                 raise ConfigError(
@@ -125,7 +132,7 @@ def fit_codes(config: RecordedConfig) -> None:
 
 def tokenize(config: RecordedConfig, name: str) -> None:
     """Turn one corpus into codes."""
-    tokenizer = SemanticTokenizer.from_pretrained(semantic_folder(config))
+    tokenizer = SemanticTokenizer.from_pretrained(semantic_folder(config)).to(config.semantic.device or "cpu")
     tokenize_corpus(corpus_folder(config, name), tokenizer, token_folders(config)[name])
 
 
@@ -144,7 +151,7 @@ def train_text_lm(config: RecordedConfig) -> None:
 def train(config: RecordedConfig, name: str, before: str | None) -> None:
     """Train one stage, from the stage `before` or from the text LM."""
     stage, tokens = config.stages[name], token_folders(config)
-    components = [replace(component, folder=tokens[component.folder]) for component in stage.mixture.components]
+    components = [replace(part, folder=tokens.get(part.folder, part.folder)) for part in stage.mixture.components]
     train_unified(
         UnifiedTrainConfig(
             out=str(stage_folder(config, name)),
@@ -156,6 +163,8 @@ def train(config: RecordedConfig, name: str, before: str | None) -> None:
             model=_base(config),
             only_new_rows=stage.only_new_rows,
             lora=stage.lora,
+            freeze=stage.freeze,
+            unfreeze=stage.unfreeze,
         )
     )
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipes.kept_config import remember_config
 from recipes.recorded_steps import (
     RecordedConfig,
     finish,
@@ -28,7 +29,9 @@ from speechllm.config import load_config
 
 def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Run the recipe of a config file; returns the folder of the checkpoint."""
-    return run_recorded(load_config(RecordedConfig, config_path, overrides))
+    config = load_config(RecordedConfig, config_path, overrides)
+    remember_config(config, config.out)
+    return run_recorded(config)
 
 
 def run_recorded(config: RecordedConfig) -> Path:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from recipes.kept_config import remember_config
 from recipes.train_semantic import SemanticTrainConfig, train_semantic
 from speechllm.audio import Audio, load_audio, save_audio
 from speechllm.config import load_config
@@ -62,7 +63,9 @@ class AudioLMRecipeConfig:
 
 def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Train by a config file; returns the folder of the model."""
-    return train(load_config(AudioLMRecipeConfig, config_path, overrides))
+    config = load_config(AudioLMRecipeConfig, config_path, overrides)
+    remember_config(config, config.out)
+    return train(config)
 
 
 def train(config: AudioLMRecipeConfig) -> Path:

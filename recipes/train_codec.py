@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recipes.kept_config import remember_config
 from speechllm.config import load_config
 from speechllm.errors import ConfigError
 from speechllm.training.neural_codec import NeuralCodecTrainConfig, measure_codec, train_neural_codec
@@ -41,7 +42,9 @@ class CodecRecipeConfig:
 
 def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Train by a config file; returns the codec's folder."""
-    return train_codec_recipe(load_config(CodecRecipeConfig, config_path, overrides))
+    config = load_config(CodecRecipeConfig, config_path, overrides)
+    remember_config(config, config.out)
+    return train_codec_recipe(config)
 
 
 def train_codec_recipe(config: CodecRecipeConfig) -> Path:
@@ -52,9 +55,10 @@ def train_codec_recipe(config: CodecRecipeConfig) -> Path:
     recordings = load_recordings(corpora=config.corpora, folders=config.audio, sample_rate=sample_rate)
     training, held_out = recordings.split(config.held_out_share, seed=config.train.loop.seed)
     codec, report = train_neural_codec(training, config.train, config.out)
-    measured = [held_out.samples(i) for i in range(min(len(held_out), config.max_measured))]
+    chosen = [held_out.samples(i) for i in range(min(len(held_out), config.max_measured))]
+    measured = [waveform for waveform in chosen if len(waveform)]
     codec.to("cpu")
-    rows = measure_codec(codec, [waveform for waveform in measured if len(waveform)])
+    rows = measure_codec(codec, measured)
     content = {
         "steps": report.steps,
         "seconds": report.seconds,
@@ -65,7 +69,9 @@ def train_codec_recipe(config: CodecRecipeConfig) -> Path:
         "levels": rows,
     }
     out = Path(config.out)
-    (out / REPORT_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial = out / f".{REPORT_FILE}.partial"
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(out / REPORT_FILE)
     return out
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from recipes.kept_config import remember_config
 from speechllm.audio import Audio, load_audio
 from speechllm.config import load_config
 from speechllm.data.prepare import corpus_report, read_corpus
@@ -46,13 +47,17 @@ class SemanticTrainConfig:
     "Codebook size, standardisation, k-means."
     max_records: int = 1000
     "Records of each corpus that k-means sees, drawn by the seed; both sides of a parallel record."
+    device: str | None = None
+    "Where the speech encoder makes features: cpu, cuda, ...; None: on the CPU, or where it was trained just now."
     seed: int = 0
     "Of that draw and of k-means."
 
 
 def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Train by a config file; returns the tokenizer's folder."""
-    return train_semantic(load_config(SemanticTrainConfig, config_path, overrides))
+    config = load_config(SemanticTrainConfig, config_path, overrides)
+    remember_config(config, config.out)
+    return train_semantic(config)
 
 
 def train_semantic(config: SemanticTrainConfig) -> Path:
@@ -62,7 +67,10 @@ def train_semantic(config: SemanticTrainConfig) -> Path:
     out = Path(config.out)
     if (out / CONFIG_FILE).exists():
         return out
-    tokenizer = fit_semantic_tokenizer(features_of(config), training_audio(config), config.tokenizer, seed=config.seed)
+    features = features_of(config)
+    if config.device is not None:
+        features.to(config.device)
+    tokenizer = fit_semantic_tokenizer(features, training_audio(config), config.tokenizer, seed=config.seed)
     tokenizer.save_pretrained(out)
     return out
 

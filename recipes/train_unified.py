@@ -6,24 +6,38 @@
 
 This is the program. Records have become shards of codes (`speechllm prepare`, `speechllm tokenize`); here
 they become tagged examples, packed rows, and gradients of a stock causal LM with a longer vocabulary.
-A run that was stopped, at any point, continues by itself to the very same weights.
+A run that was stopped, at any point, goes on from its last checkpoint (`training.save_every`; without it from the
+start) to the very same weights.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipes.kept_config import remember_config, require_same_config
 from speechllm.config import load_config
 from speechllm.data.mixture import load_mixture
-from speechllm.hub import save_checkpoint
+from speechllm.hub import TRAINING_CONFIG_FILE, save_checkpoint
 from speechllm.processor import MANIFEST_FILE
 from speechllm.training.checks import check_training_data, print_table
-from speechllm.training.unified import UnifiedTrainConfig, finished_model, load_extended_lm, make_trainer, save_history
+from speechllm.training.unified import (
+    UnifiedTrainConfig,
+    finished_model,
+    load_extended_lm,
+    make_trainer,
+    save_history,
+    training_folder,
+)
 
 
 def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Train by a config file; returns the folder of the checkpoint."""
-    return train_unified(load_config(UnifiedTrainConfig, config_path, overrides))
+    config = load_config(UnifiedTrainConfig, config_path, overrides)
+    require_same_config(
+        config, Path(config.out) / TRAINING_CONFIG_FILE
+    )  # a finished run keeps its own in the checkpoint
+    remember_config(config, training_folder(config))
+    return train_unified(config)
 
 
 def train_unified(config: UnifiedTrainConfig) -> Path:
@@ -31,16 +45,18 @@ def train_unified(config: UnifiedTrainConfig) -> Path:
     out = Path(config.out)
     if (out / MANIFEST_FILE).exists():
         return out
-    model, processor = load_extended_lm(config)  # a stock decoder with rows for audio
-    mixture = load_mixture(config.mixture, processor)  # example i is a function of (seed, i)
-    counts = check_training_data(mixture, model, max_tokens=config.training.max_tokens)
-    trainer = make_trainer(model, mixture, config)  # packed rows, loss on targets
+    base = load_extended_lm(config)  # a stock decoder with rows for audio
+    mixture = load_mixture(config.mixture, base.processor)  # example i is a function of (seed, i)
+    counts = check_training_data(mixture, base.model, max_tokens=config.training.max_tokens)
+    trainer = make_trainer(base.model, mixture, config)  # packed rows, loss on targets
     if trainer.is_world_process_zero() and config.training.show_progress:
         print_table(counts)
     history = trainer.run()
     if trainer.is_world_process_zero():
         save_history(history, out)
-        save_checkpoint(out, finished_model(trainer), processor, config=config)  # one reloadable folder
+        save_checkpoint(  # one reloadable folder
+            out, finished_model(trainer), base.processor, codec=base.codec, acoustic=base.acoustic, config=config
+        )
     trainer.accelerator.wait_for_everyone()
     return out
 

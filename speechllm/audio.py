@@ -81,8 +81,10 @@ def load_audio(source: AudioSource, sample_rate: int | None = None) -> Audio:
     Raises:
         AudioError: nothing there, not audio, cut short, empty, or not finite; the message names the source.
     """
-    audio = _checked(_read(source), _name(source))
-    return audio if sample_rate is None else audio.resampled(sample_rate)
+    name = _name(source)
+    audio = _checked(_read(source), name)
+    # Resampling may overshoot, and leaves nothing of a sample or two.
+    return audio if sample_rate in (None, audio.sample_rate) else _checked(audio.resampled(sample_rate), name)
 
 
 def save_audio(audio: Audio, path: str | Path) -> Path:
@@ -183,7 +185,9 @@ def _missing_wav_bytes(file: io.BufferedIOBase) -> int:
 
 def _mono(samples: np.ndarray, channels_first: bool) -> np.ndarray:
     if np.issubdtype(samples.dtype, np.integer):
-        samples = samples / float(np.iinfo(samples.dtype).max + 1)
+        # Unsigned samples are silent half-way up.
+        lowest, highest = np.iinfo(samples.dtype).min, np.iinfo(samples.dtype).max
+        samples = (samples - (lowest + highest + 1) / 2) / ((highest - lowest + 1) / 2)
     if samples.ndim == 1:
         return samples
     if samples.ndim != 2:

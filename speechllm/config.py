@@ -59,7 +59,7 @@ def load_config(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -
     except OSError as error:
         raise ConfigError(f"cannot read config {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path} holds {type(data).__name__}, expected a mapping of keys")
     return build_config(cls, apply_overrides(data, overrides), where=str(path))
@@ -75,11 +75,20 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
         *parents, last = key.split(".")
         node = result
         for parent in parents:
-            node = node.setdefault(parent, {})
+            # A section that is null or empty in the file is one without keys.
+            node[parent] = {} if node.get(parent) is None else node[parent]
+            node = node[parent]
             if not isinstance(node, dict):
                 raise ConfigError(f"override {override!r}: {parent!r} is not a section")
-        node[last] = _read_yaml(value)
+        try:
+            node[last] = _read_yaml(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {override!r}: the value is not valid YAML: {_one_line(error)}") from error
     return result
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def build_config(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:

@@ -41,6 +41,10 @@ class CheckpointError(SpeechLLMError, ValueError):
     """A checkpoint folder is incomplete, or belongs to something else."""
 
 
+class NoCheckpointError(CheckpointError):
+    """A folder or a repository is there, but holds no checkpoint of ours."""
+
+
 class TrainingError(SpeechLLMError, RuntimeError):
     """Training cannot go on: a loss or a gradient is not finite."""
 

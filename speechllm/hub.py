@@ -3,6 +3,7 @@
     save_checkpoint("out", model, processor, codec=codec, acoustic=soundstorm)
     checkpoint = load_checkpoint("out")                     # or "name/repository" on the Hub
     checkpoint.model, checkpoint.processor, checkpoint.codec, checkpoint.acoustic
+    push_checkpoint("out", "name/repository")               # private, in one commit
 
     out/  config.json model.safetensors generation_config.json     the LM: AutoModelForCausalLM loads it as it is
           tokenizer.json tokenizer_config.json                      the text tokenizer
@@ -14,22 +15,21 @@ Weights are safetensors and nothing here is ever unpickled. A folder is written 
 """
 
 import json
-import os
-import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from speechllm.config import save_config
-from speechllm.errors import CheckpointError, VocabularyError
+from speechllm.errors import CheckpointError, NoCheckpointError, VocabularyError
 from speechllm.processor import MANIFEST_FILE, SEMANTIC_FOLDER, UnifiedProcessor, read_manifest
+from speechllm.repository import CARD_FILE, REPOSITORY, fetch_repository, list_repository, push_repository
 
 CODEC_FOLDER, ACOUSTIC_FOLDER = "codec", "acoustic"
 PART_FOLDERS = (SEMANTIC_FOLDER, CODEC_FOLDER, ACOUSTIC_FOLDER)
@@ -38,7 +38,6 @@ SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.yaml"
 "What is fetched from the Hub, in any folder: weights only as safetensors, and no code."
 REPLACEABLE = {".json", ".safetensors", ".txt", ".model", ".jinja", ".yaml", ".md", ".html", ""}
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".joblib", ".h5", ".msgpack"}
-REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 Part: TypeAlias = Any
 "A part with `save_pretrained(folder)` and, if it has one, a `fingerprint`."
@@ -89,7 +88,8 @@ def save_checkpoint(
         )
     check_same_size(model, processor, "the model", "the processor")
     _check_replaceable(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    # The same name on every call: what a kill left behind goes with the next one.
+    partial = folder.with_name(f".{folder.name}.partial")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
@@ -108,24 +108,27 @@ def load_checkpoint(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     revision: str | None = None,
+    token: str | bool | None = None,
     model: PreTrainedModel | None = None,
 ) -> Checkpoint:
     """Load a checkpoint from a folder or a Hub repository, offline if it is there already.
 
     Args:
         source: a local folder, or "name/repository".
-        device: where the model and the acoustic parts go.
+        device: where the model, the speech encoder and the acoustic parts go.
         dtype: of the LM's weights; None keeps what was saved.
         revision: branch, tag or commit on the Hub.
+        token: of the Hub, for a private repository; None takes the one of `hf auth login` or HF_TOKEN.
         model: the LM, when it has been loaded from there already; then only the rest is.
 
     Raises:
         CheckpointError: nothing there, incomplete, weights that are not safetensors, or parts of different systems.
     """
-    folder = _local_folder(source, revision)
+    folder = checkpoint_folder(source, revision=revision, token=token)
     manifest = read_manifest(folder)
-    _check_safe(folder)
     processor = UnifiedProcessor.from_pretrained(folder)
+    if processor.semantic_tokenizer is not None:
+        processor.semantic_tokenizer.to(device)
     model = model if model is not None else _load_lm(folder, dtype)
     check_same_size(model, processor, f"the LM in {folder}", f"its {MANIFEST_FILE}")
     codec, acoustic = _load_acoustic(folder, manifest, device)
@@ -133,22 +136,56 @@ def load_checkpoint(
     return Checkpoint(model.eval(), processor, codec, acoustic, folder, manifest)
 
 
-def push_checkpoint(folder: str | Path, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
-    """Upload a checkpoint folder to the Hub (created if need be) and return the address of the commit."""
-    folder = Path(folder)
-    read_manifest(folder)
+def push_checkpoint(
+    folder: str | Path, repo_id: str, *, private: bool = True, token: str | None = None, card: str | None = None
+) -> str:
+    """Upload a checkpoint to the Hub in one commit and return its address: readers find the old one or the new one.
+
+    Args:
+        folder: the checkpoint.
+        repo_id: "name/repository", made if need be. What it held of another checkpoint goes in the same commit.
+        private: whether a new repository is private. If so, one that is public already is refused.
+        token: of the Hub; None takes the one of `hf auth login` or HF_TOKEN.
+        card: text of the model card (`speechllm.model_card`); None sends the folder's README.md, if it has one.
+
+    Raises:
+        CheckpointError: the folder is no whole checkpoint, or the Hub cannot be reached or refuses.
+    """
+    if not Path(folder).is_dir():
+        raise CheckpointError(f"there is no folder {folder}; give the folder of a checkpoint")
+    folder = checkpoint_folder(folder)
+    files: dict[str, Path | bytes] = {
+        path.relative_to(folder).as_posix(): path
+        for place in (folder, *(folder / part for part in PART_FOLDERS))
+        for path in (place.iterdir() if place == folder else place.rglob("*"))
+        if path.is_file() and any(path.match(pattern) for pattern in SAFE_FILES)
+    }
+    if card is not None:
+        files[CARD_FILE] = card.encode()
+    return push_repository(files, repo_id, replaces=SAFE_FILES, private=private, token=token)
+
+
+def checkpoint_folder(source: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """Return the folder of a checkpoint that is safe to load, downloaded if `source` is a repository on the Hub.
+
+    Raises:
+        CheckpointError: no checkpoint there, incomplete, weights that are not safetensors, or it cannot be fetched.
+    """
+    folder = Path(source)
+    _recover(folder.absolute())
+    if not folder.exists():
+        if not isinstance(source, str) or not REPOSITORY.fullmatch(source):
+            raise CheckpointError(f"no checkpoint at {source}; give a folder, or a Hub repository as name/repository")
+        folder = _fetch(source, revision, token)
+    manifest = read_manifest(folder)
     _check_safe(folder)
-    api = HfApi(token=token)
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    commit = api.upload_folder(
-        repo_id=repo_id, folder_path=folder, allow_patterns=SAFE_FILES, commit_message="Upload checkpoint"
-    )
-    return str(commit.commit_url)
+    _check_whole(folder, manifest)
+    return folder
 
 
 def describe_checkpoint(source: str | Path) -> dict[str, str]:
     """Return what a checkpoint holds, as lines for a person; no weights are loaded."""
-    folder = _local_folder(source, None)
+    folder = checkpoint_folder(source)
     manifest = read_manifest(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     blocks = ", ".join(f"{name} {size:,}" for name, size in manifest["vocabulary"]["blocks"])
@@ -246,30 +283,26 @@ def _check_replaceable(folder: Path) -> None:
             raise CheckpointError(f"{folder} holds {entry.name}, which is no part of a checkpoint; move it away first")
 
 
-def _local_folder(source: str | Path, revision: str | None) -> Path:
-    folder = Path(source)
-    _recover(folder.absolute())
-    if folder.exists():
-        return folder
-    if not isinstance(source, str) or not REPOSITORY.fullmatch(source):
-        raise CheckpointError(f"no checkpoint at {source}; give a folder, or a Hub repository as name/repository")
-    try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=SAFE_FILES))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{source} is no local folder and cannot be fetched: {_first_line(error)}") from error
+def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
+    # The manifest first: a wrong name should not cost the download of somebody's large model. Every repository has the
+    # other file, and without any match the client would add a warning to our one line.
+    folder = fetch_repository(repo_id, [MANIFEST_FILE, ".gitattributes"], revision=revision, token=token)
+    if not (folder / MANIFEST_FILE).is_file():
+        raise NoCheckpointError(f"{repo_id} on the Hub is no speechllm checkpoint: it has no {MANIFEST_FILE}")
+    folder = fetch_repository(repo_id, SAFE_FILES, revision=revision, token=token)
+    _refuse_pickles_left_behind(folder, repo_id, token)
+    return folder
 
 
 def _check_safe(folder: Path) -> None:
     """Refuse pickled weights, and names that lead out of the folder."""
     # In the Hub's cache a snapshot holds links into the repository's own folder, two levels up.
     inside = folder.resolve().parents[1] if folder.resolve().parent.name == "snapshots" else folder.resolve()
-    files = [path for path in folder.rglob("*") if not path.is_dir()]
-    for path in files:
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
         if not path.resolve().is_relative_to(inside):
-            raise CheckpointError(f"{path} leads out of the checkpoint folder; copy the file in")
-    pickled = next((path for path in files if path.suffix in PICKLED), None)
-    if pickled and not any(path.suffix == ".safetensors" for path in folder.glob("*")):
-        raise CheckpointError(f"{pickled} is no safe weights format; save the checkpoint as safetensors")
+            raise CheckpointError(f"{path} leads out of the checkpoint folder; copy what it names in")
+    _refuse_pickles(paths)
     for index in folder.rglob("*.safetensors.index.json"):
         shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
         for shard in shards:
@@ -277,10 +310,39 @@ def _check_safe(folder: Path) -> None:
                 raise CheckpointError(f"{index} names {shard!r}, which leads out of the checkpoint folder")
 
 
+def _refuse_pickles(paths: Sequence[Path]) -> None:
+    # Beside safetensors they do no harm: nobody reads them then.
+    safe = {path.parent for path in paths if path.suffix == ".safetensors"}
+    pickled = next((path for path in paths if path.suffix in PICKLED and path.parent not in safe), None)
+    if pickled:
+        raise CheckpointError(f"{pickled} is no safe weights format; save the checkpoint as safetensors")
+
+
+def _refuse_pickles_left_behind(folder: Path, repo_id: str, token: str | bool | None) -> None:
+    """Pickles are never fetched: where weights are missing in `folder`, raise if that is why."""
+    parts = [path.parent.relative_to(folder) for path in folder.rglob("config.json")]
+    bare = [part for part in parts if not any((folder / part).glob("*.safetensors"))]
+    if bare:
+        try:
+            names = list_repository(repo_id, revision=folder.name, token=token)
+        except CheckpointError:
+            return  # offline: the part itself says what it misses, if it needs weights at all
+        _refuse_pickles([Path(repo_id, name) for name in names if Path(name).parent in bare])
+
+
+def _check_whole(folder: Path, manifest: Mapping[str, Any]) -> None:
+    for name in PART_FOLDERS:
+        saved = manifest.get(name) is not None or (name != SEMANTIC_FOLDER and name in manifest)
+        if saved and not (folder / name).is_dir():
+            raise CheckpointError(f"{folder} was saved with {name}/, which is missing; fetch the whole checkpoint")
+
+
 def _load_lm(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype or "auto", use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
+        return AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype or "auto", use_safetensors=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"the LM in {folder} cannot be loaded: {_first_line(error)}") from error
 
 
@@ -288,9 +350,6 @@ def _load_acoustic(
     folder: Path, manifest: Mapping[str, Any], device: str | torch.device
 ) -> tuple[Part | None, Part | None]:
     codec, acoustic = None, None
-    for name in (CODEC_FOLDER, ACOUSTIC_FOLDER):
-        if name in manifest and not (folder / name).is_dir():
-            raise CheckpointError(f"{folder} was saved with {name}/, which is missing; fetch the whole checkpoint")
     if (folder / CODEC_FOLDER).is_dir():
         from speechllm.tokenizers.codec import load_codec
 
@@ -313,7 +372,7 @@ def _load_acoustic(
                     f"{folder / ACOUSTIC_FOLDER} was trained with {name} {trained_with}, the checkpoint has {ours}; "
                     "use the parts that were made together"
                 )
-    return codec, acoustic
+    return codec.to(device) if codec is not None else None, acoustic
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from speechllm.evaluation.report import HEADLINE, format_number, read_report_json
+from speechllm.evaluation.report import confidence, format_number, headline, read_report_json
 from speechllm.evaluation.results import MODEL, SYSTEM_MEANING
 
 HUB_TASKS = {
@@ -33,8 +33,8 @@ class CardInfo:
 
     model_name: str
     "Name of the model, without its owner."
-    license: str
-    "Licence of the weights, as an id of the Hub: apache-2.0, cc-by-sa-4.0, ..."
+    license: str | None
+    "Licence of the weights, as an id of the Hub: apache-2.0, cc-by-sa-4.0, ...; None leaves it out."
     languages: Sequence[str] = ()
     "ISO codes; empty: those in the report."
     base_model: str | None = None
@@ -73,8 +73,9 @@ def model_card(report: Mapping[str, Any], info: CardInfo) -> str:
         f"## Intended use\n\n{info.intended_use}",
         "Not for: speaking in the voice of somebody who did not agree, impersonation, decisions about people.",
         f"## Data\n\n{info.data}",
-        f"## Scores\n\nCorpus `{report['corpus'].get('folder', 'unknown')}`, held-out splits. In brackets: 95 % "
-        "bootstrap interval over the items. Speech is transcribed by a recogniser; nobody has listened.",
+        f"## Scores\n\nCorpus `{report['corpus'].get('folder', 'unknown')}`, held-out splits. In brackets: "
+        f"{confidence(report['config'])} bootstrap interval over the items. Speech is transcribed by a recogniser; "
+        "nobody has listened.",
         *_tables(report),
         "What the columns are:\n\n" + "\n".join(f"- **{name}**: {text}" for name, text in SYSTEM_MEANING.items()),
         "Judges: " + ("; ".join(f"{k}: {v}" for k, v in report["judges"].items()) or "no speech was judged") + ".",
@@ -112,7 +113,9 @@ def _own(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [
         m
         for m in report["measurements"]
-        if m["system"] == MODEL and m["score"]["value"] is not None and HEADLINE[m["output"]] == m["score"]["name"]
+        if m["system"] == MODEL
+        and m["score"]["value"] is not None
+        and headline(m["output"], m["direction"]) == m["score"]["name"]
     ]
 
 

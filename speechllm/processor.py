@@ -18,8 +18,8 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from speechllm.audio import AudioSource, load_audio
-from speechllm.errors import CheckpointError, VocabularyError
-from speechllm.segments import CodeSegment, Example, Modality, Segment, TextSegment
+from speechllm.errors import CheckpointError, NoCheckpointError, VocabularyError
+from speechllm.segments import PLAIN_TEXT, CodeSegment, Example, Modality, Segment, TextSegment
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.semantic import SemanticTokenizer
 from speechllm.vocabulary import SEMANTIC, TEXT, Vocabulary
@@ -69,6 +69,9 @@ class UnifiedProcessor:
         self.semantic_tokenizer = semantic_tokenizer
         self.eos_id = cast(int, text_tokenizer.eos_token_id)
         self.prefix_ids = _leading_bos(text_tokenizer)
+        special = cast(list[int], text_tokenizer.all_special_ids)
+        unknown = text_tokenizer.unk_token_id
+        self._mark_ids = sorted({self.eos_id, *(i for i in special if i != unknown)})
 
     # ids out of segments
 
@@ -79,7 +82,9 @@ class UnifiedProcessor:
         text = " ".join(segment.text.split())
         # Split, so that the word "</s>" in a transcript stays a word and ends nothing.
         ids = self.text_tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return np.asarray(ids, dtype=np.int64)
+        ids = np.asarray(ids, dtype=np.int64)
+        # Unigram models know "</s>" as a piece like any other; there it is left out.
+        return ids[~np.isin(ids, self._mark_ids)]
 
     def encode_prompt(self, prompt: Sequence[Segment]) -> np.ndarray:
         """Return the ids int64 [T] that the model reads, `<|next|>` at the end included."""
@@ -100,6 +105,11 @@ class UnifiedProcessor:
         prompt, target = self.encode_prompt(example.prompt), self.encode_target(example.target)
         mask = np.concatenate([np.zeros(len(prompt), bool), np.ones(len(target), bool)])
         return EncodedExample(np.concatenate([prompt, target]), mask, example.tag)
+
+    def encode_plain_text(self, text: str) -> EncodedExample:
+        """Return text as an LLM reads it in pretraining, EOS at the end, with loss on all of it."""
+        ids = np.concatenate([self.prefix_ids, self.encode_segment(TextSegment(text)), [self.eos_id]]).astype(np.int64)
+        return EncodedExample(ids, np.ones(len(ids), bool), PLAIN_TEXT)
 
     # segments out of ids
 
@@ -186,7 +196,7 @@ class UnifiedProcessor:
                     f"with {manifest['semantic_tokenizer']}; restore the semantic tokenizer it came with"
                 )
         vocabulary = Vocabulary.from_manifest(manifest["vocabulary"])
-        return cls(AutoTokenizer.from_pretrained(folder), vocabulary, semantic)
+        return cls(AutoTokenizer.from_pretrained(folder, trust_remote_code=False), vocabulary, semantic)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:
@@ -195,7 +205,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} is no speechllm checkpoint: it has no {MANIFEST_FILE}") from error
+        raise NoCheckpointError(f"{folder} is no speechllm checkpoint: it has no {MANIFEST_FILE}") from error
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if manifest.get("format_version") != FORMAT_VERSION:

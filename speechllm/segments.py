@@ -9,13 +9,14 @@ The task `[ASR AST English French]` on one record is
 The processor alone turns examples into ids and back; nothing here knows a vocabulary.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 Modality: TypeAlias = Literal["text", "audio"]
+PLAIN_TEXT = "text"
+"What stands in the place of a task's name for text without a task."
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,3 @@ class Example:
     target: tuple[Segment, ...]
     tag: str = ""
     "The task tag, kept for counting and logging; it is also the prompt's first segment."
-
-
-def modalities(segments: Sequence[Segment]) -> tuple[Modality, ...]:
-    """Return the modality of each segment, in order."""
-    return tuple(segment.modality for segment in segments)

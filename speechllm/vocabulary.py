@@ -7,9 +7,10 @@
     special    32000                special   <|next|>, the mark between the parts of a sequence
     semantic   32001 .. 33024       audio     code c of the semantic tokenizer is id 32001 + c
 
-Stage models (coarse, fine, SoundStorm) describe their own layouts with the same class. The manifest
-is saved beside every checkpoint and every token shard; what was made under another manifest is
-refused by `require_same`. (AudioPaLM, arXiv:2306.12925, section 3: text ids first, audio ids after.)
+Stage models (coarse, fine) describe their own layouts with the same class. The manifest is saved in
+every checkpoint, and a model with another number of rows is refused. Token shards hold codes and no
+ids: they carry the fingerprint of their tokenizer. (AudioPaLM, arXiv:2306.12925, section 3: text ids
+first, audio ids after.)
 """
 
 import hashlib
@@ -151,17 +152,6 @@ class Vocabulary:
             raise VocabularyError(f"ids range over {ids.min()}..{ids.max()}, expected 0..{self.size - 1}")
         return np.searchsorted(self._starts, ids, side="right") - 1
 
-    def block_of(self, token_id: int) -> Block:
-        """Return the block that holds `token_id`."""
-        return self.blocks[int(self.block_indices([token_id])[0])]
-
-    def runs(self, ids: np.ndarray | Sequence[int]) -> list[tuple[str, np.ndarray]]:
-        """Split ids into maximal runs of one block: [(block name, ids of the run), ...]."""
-        ids = _integers(ids, "ids")
-        index = self.block_indices(ids)
-        cuts = np.flatnonzero(np.diff(index)) + 1
-        return [(self.block_of(int(run[0])).name, run) for run in np.split(ids, cuts) if run.size]
-
     def manifest(self) -> dict[str, Any]:
         """Return the JSON-ready table of blocks with its hash."""
         table = {"version": MANIFEST_VERSION, "blocks": [[b.name, b.size] for b in self.blocks]}
@@ -191,14 +181,6 @@ class Vocabulary:
                 f"vocabulary manifest says hash {digest} but its blocks give {vocabulary.hash}: it was edited"
             )
         return vocabulary
-
-    def require_same(self, other: Self, ours: str, theirs: str) -> None:
-        """Raise unless both layouts are equal; `ours` and `theirs` say where each came from."""
-        if self != other:
-            raise VocabularyError(
-                f"{ours} has {self!r} (hash {self.hash}) but {theirs} has {other!r} (hash {other.hash}); "
-                "use the two that were made together"
-            )
 
 
 def _integers(values: np.ndarray | Sequence[int], what: str) -> np.ndarray:

@@ -1,5 +1,10 @@
 """Shapes and types in signatures are verified by every test."""
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -10,3 +15,12 @@ install_import_hook("speechllm", "tests.support.typecheck.check")
 # Machines are noisy: a slow example is no failure, and the same examples are drawn on every run.
 settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("default")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Hugging Face Hub on this machine (`tests.support.fake_hub.FakeHub`), logged in, with an empty cache."""
+    from tests.support.fake_hub import connected_hub
+
+    with connected_hub(tmp_path / "hub", monkeypatch) as started:
+        yield started

@@ -17,19 +17,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipes.kept_config import remember_config
 from recipes.quickstart import steps
 from recipes.quickstart.config import CONFIG, QuickstartConfig
 from recipes.workflow import Step, run_steps
-from speechllm.config import load_config, save_config
-from speechllm.errors import ConfigError
-
-CONFIG_FILE = "config.yaml"
+from speechllm.config import load_config
 
 
 def run(
-    out: str | Path = "runs/quickstart", config_path: str | Path | None = None, overrides: Sequence[str] = ()
+    config_path: str | Path | None = None, overrides: Sequence[str] = (), out: str | Path = "runs/quickstart"
 ) -> Path:
     """Run all steps that are not done yet and return the path of the report.
+
+    Called like every recipe (`speechllm train quickstart CONFIG`), it works in its usual folder.
 
     Raises:
         ConfigError: the folder holds a run of another config.
@@ -38,6 +38,7 @@ def run(
     config = load_config(QuickstartConfig, config_path or CONFIG, overrides)
     remember_config(config, out)
     started, work = time.perf_counter(), (config, out)
+    in_one_go = not (out / "steps").exists()
     run_steps([Step("corpus", steps.speak_corpus, work)], out, num_workers=1)
     run_steps(
         [
@@ -54,21 +55,12 @@ def run(
         Step("report", steps.write_the_report, work, needs=("checkpoint",)),
     ]
     run_steps(last, out, num_workers=1)
-    note_total(out, time.perf_counter() - started)
+    if in_one_go:
+        note_total(out, time.perf_counter() - started)
     return out / "report" / "report.html"
 
 
-def remember_config(config: QuickstartConfig, out: Path) -> None:
-    """Keep the config beside what it makes, and refuse a folder that another one made."""
-    path = out / CONFIG_FILE
-    if path.exists() and load_config(QuickstartConfig, path) != config:
-        raise ConfigError(f"{out} holds a run with another config ({path}); choose another --out, or delete the folder")
-    out.mkdir(parents=True, exist_ok=True)
-    save_config(config, path)
-
-
 def note_total(out: Path, wall_seconds: float) -> None:
-    """Add this call's time to what earlier, interrupted calls took."""
-    path = out / "steps" / "total.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["wall_seconds"] if path.exists() else 0.0
-    path.write_text(json.dumps({"wall_seconds": round(before + wall_seconds, 1)}) + "\n", encoding="utf-8")
+    """Keep what the whole took; a run that was interrupted has no such figure."""
+    total = json.dumps({"wall_seconds": round(wall_seconds, 1)})
+    (out / "steps" / "total.json").write_text(total + "\n", encoding="utf-8")

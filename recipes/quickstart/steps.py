@@ -19,9 +19,10 @@ from speechllm.errors import ConfigError
 from speechllm.evaluation.evaluate import evaluate_checkpoint
 from speechllm.evaluation.report import write_report
 from speechllm.hub import load_checkpoint, save_checkpoint
+from speechllm.models.acoustic import load_acoustic
 from speechllm.models.causal_lm import BaseModelConfig
-from speechllm.models.soundstorm import SoundStorm
 from speechllm.registry import suggest
+from speechllm.segments import PLAIN_TEXT
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.codec import load_codec
 from speechllm.tokenizers.ctc_encoder import CTCFeatures
@@ -93,7 +94,8 @@ def text_lines(config: QuickstartConfig, corpus: Path, languages: list[str]) -> 
 def all_tags(config: QuickstartConfig, languages: list[str]) -> list[str]:
     """Return every tag of the mixture, often enough for the tokenizer to learn their words whole."""
     pairs = [(a, b) for a in languages for b in languages if a != b]
-    return [str(TaskTag.of(c.tasks, *pair)) for c in config.mixture for pair in pairs] * 20
+    tasks = [component.tasks for component in config.mixture if component.tasks != PLAIN_TEXT]
+    return [str(TaskTag.of(names, *pair)) for names in tasks for pair in pairs] * 20
 
 
 def train_lm(config: QuickstartConfig, out: Path) -> None:
@@ -136,7 +138,7 @@ def join_checkpoint(config: QuickstartConfig, out: Path) -> None:
         lm.model,
         lm.processor,
         codec=load_codec(out / "codec"),
-        acoustic=SoundStorm.from_pretrained(out / "acoustic"),
+        acoustic=load_acoustic(out / "acoustic"),
         config=config,
     )
 

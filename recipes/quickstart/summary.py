@@ -57,7 +57,7 @@ def summarise(folders: Sequence[str | Path]) -> str:
     for row in ROWS:
         values = " | ".join(_value(report, row) for report in reports)
         lines.append(f"| {row.label} | {values} | {row.wanted} |")
-    minutes = " | ".join(f"{_minutes(Path(folder)):.1f}" for folder in folders)
+    minutes = " | ".join(_minutes(Path(folder)) for folder in folders)
     return "\n".join([*lines, f"| minutes from clone to report, installation apart | {minutes} | at most 10 |"])
 
 
@@ -88,9 +88,10 @@ def _seed(folder: str | Path) -> int:
     return yaml.safe_load((Path(folder) / "config.yaml").read_text(encoding="utf-8"))["seed"]
 
 
-def _minutes(folder: Path) -> float:
-    """Return the wall-clock minutes of a run that was not interrupted: first note to last."""
-    return json.loads((folder / "steps" / "total.json").read_text(encoding="utf-8"))["wall_seconds"] / 60
+def _minutes(folder: Path) -> str:
+    """Return the wall-clock minutes of a run in one go, from its first step to its last; a dash for another."""
+    path = folder / "steps" / "total.json"
+    return f"{json.loads(path.read_text(encoding='utf-8'))['wall_seconds'] / 60:.1f}" if path.exists() else "-"
 
 
 def main(

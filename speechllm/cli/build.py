@@ -84,6 +84,7 @@ def tokenize(
     tokenizer: Annotated[Path, typer.Argument(help="Folder of a semantic tokenizer.")],
     out: Annotated[Path, typer.Argument(help="Folder for the token shards.")],
     batch_size: Annotated[int, typer.Option(help="Utterances encoded together.")] = 16,
+    device: Annotated[str, typer.Option(help="Where the speech encoder runs: cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Turn the audio of a prepared corpus into semantic codes.
 
@@ -95,20 +96,21 @@ def tokenize(
 
     total = sum(corpus_report(corpus).num_records.values())
     with counting("tokenizing", "records", total) as progress:
-        report = tokenize_corpus(
-            corpus, SemanticTokenizer.from_pretrained(tokenizer), out, batch_size=batch_size, progress=progress
-        )
+        encoder = SemanticTokenizer.from_pretrained(tokenizer).to(device)
+        report = tokenize_corpus(corpus, encoder, out, batch_size=batch_size, progress=progress)
     console.print(report)
     results.print(out)
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe: unified, semantic, codec, soundstorm, ...")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name: unified, semantic, codec, audiolm, recorded, quickstart, or a plugin's.")
+    ],
     config: Annotated[Path, typer.Argument(help="Its YAML config.")],
     overrides: Overrides = None,
 ) -> None:
     """Train by a recipe; a run that was stopped continues from its last checkpoint.
 
-    Example: speechllm train unified recipes/recorded_small/config.yaml training.learning_rate=1e-3
+    Example: speechllm train recorded recipes/recorded_small/config.yaml listening.num_items=30
     """
     results.print(find_plugin("recipes", recipe)(config, overrides or []))

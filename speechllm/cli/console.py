@@ -1,4 +1,8 @@
-"""Where the command line writes: results to stdout, progress and messages to stderr."""
+"""Where the command line writes: results to stdout, progress and messages to stderr.
+
+What is written comes from users and files (paths, transcripts, lists such as `[a, b]`), so neither console reads markup
+or emoji codes in it; a style is given by `rich.text.Text`.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,8 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-console = Console(stderr=True)
-results = Console(soft_wrap=True, highlight=False)
+console = Console(stderr=True, markup=False, emoji=False)
+results = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import sys
 from typing import Any
 
 import typer
+from rich.text import Text
 from typer.core import TyperGroup
 
-from speechllm.cli import build, use
+from speechllm.cli import build, share, use
 from speechllm.cli.console import console
 from speechllm.errors import SpeechLLMError
 
@@ -22,7 +23,8 @@ class _OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except SpeechLLMError as error:
-            console.print(f"[bold red]error:[/] {' '.join(str(error).split())}", highlight=False, soft_wrap=True)
+            line = Text.assemble(("error:", "bold red"), " ", " ".join(str(error).split()))
+            console.print(line, highlight=False, soft_wrap=True)
             sys.exit(2)
 
 
@@ -46,3 +48,4 @@ app.command()(use.speak)
 app.command()(use.convert)
 app.command()(use.resynthesize)
 app.command()(use.info)
+app.command()(share.push)

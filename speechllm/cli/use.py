@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from speechllm.cli.console import console, results
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Checkpoint folder or Hub id.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 As = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Candidates = Annotated[
+    int, typer.Option(min=1, help="Answers to draw when speaking; the one that the model hears best is kept.")
+]
 DEFAULT_MODEL = "runs/quickstart/checkpoint"
 
 
@@ -20,17 +24,23 @@ def _system(model: str, device: str) -> Any:
     from speechllm.pipelines.system import SpeechSystem
 
     logging.disable_progress_bar()
-    with console.status(f"loading {model}"):
+    with console.status(Text(f"loading {model}")):
         return SpeechSystem.from_pretrained(model, device=device)
+
+
+def _decoding(candidates: int) -> Any:
+    from speechllm.generation.decode import CandidatesConfig, DecodingConfig
+
+    return DecodingConfig(candidates=CandidatesConfig(count=candidates) if candidates > 1 else None)
 
 
 def _show(outputs: list[tuple[str, dict[str, Any]]], as_json: bool) -> None:
     for name, fields in outputs:
         if as_json:
-            results.print(json.dumps({"input": name, **fields}, ensure_ascii=False), markup=False)
+            results.print(json.dumps({"input": name, **fields}, ensure_ascii=False))
         else:
             label = f"{name}: " if len(outputs) > 1 else ""
-            results.print(f"{label}{fields['text']}", markup=False)
+            results.print(f"{label}{fields['text']}")
 
 
 def transcribe(
@@ -56,6 +66,7 @@ def translate(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Also speak: write a .wav here (one input).")] = None,
     voice: Annotated[Path | None, typer.Option(help="Three seconds of the voice to speak with.")] = None,
     consent: Annotated[bool, typer.Option(help="I state that the speaker of --voice agreed to its use.")] = False,
+    candidates: Candidates = 4,
     model: Model = DEFAULT_MODEL,
     device: Device = "cpu",
     as_json: As = False,
@@ -69,7 +80,7 @@ def translate(
     system = _system(model, device)
     outputs = system.translate(
         inputs, source=source, target=target, text=text, speech=out is not None,
-        voice=str(voice) if voice else None, consent=consent,
+        voice=str(voice) if voice else None, consent=consent, decoding=_decoding(candidates),
     )  # fmt: skip
     _show([(name, {"text": o.text}) for name, o in zip(inputs, outputs, strict=True)], as_json)
     if out is not None:
@@ -83,6 +94,7 @@ def speak(
     voice: Annotated[Path | None, typer.Option(help="Three seconds of the voice to speak with.")] = None,
     consent: Annotated[bool, typer.Option(help="I state that the speaker of --voice agreed to its use.")] = False,
     watermark: Annotated[bool, typer.Option(help="Mark the speech as generated.")] = True,
+    candidates: Candidates = 4,
     model: Model = DEFAULT_MODEL,
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
@@ -93,8 +105,9 @@ def speak(
     """
     system = _system(model, device)
     outputs = system.speak(
-        [text], language=language, voice=str(voice) if voice else None, consent=consent, watermark=watermark, seed=seed
-    )
+        [text], language=language, voice=str(voice) if voice else None, consent=consent, watermark=watermark, seed=seed,
+        decoding=_decoding(candidates),
+    )  # fmt: skip
     _save(outputs[0].audio, out)
 
 
@@ -179,14 +192,14 @@ def _show_stages(report: Any, as_json: bool) -> None:
     if as_json:
         for stage in report.stages:
             row = {"stage": stage.name, "reference": report.reference, "scores": [asdict(s) for s in stage.scores]}
-            results.print(json.dumps(row, ensure_ascii=False), markup=False)
+            results.print(json.dumps(row, ensure_ascii=False))
         return
     table = Table("stage", "score", box=None)
     for stage in report.stages:
         for score in stage.scores:
             table.add_row(stage.name, str(score))
     results.print(table)
-    results.print(f"reference: {report.reference}", markup=False)
+    results.print(f"reference: {report.reference}")
 
 
 def _save(audio: Any, out: Path) -> None:
@@ -238,5 +251,5 @@ def info(
 
     table = Table(show_header=False, box=None)
     for key, value in describe_checkpoint(model).items():
-        table.add_row(f"[bold]{key}[/]", str(value))
+        table.add_row(Text(key, style="bold"), str(value))
     results.print(table)

@@ -7,7 +7,8 @@
     labels        -100 -100  T1  T1 -100  T2  T2 -100
 
 Positions that restart are all that transformers needs to keep attention inside an example, provided that
-there is no attention mask and no cache; the padding counts as one more example. Labels stand at their own
+there is no attention mask and no cache (and, for flash attention, one row in a batch: the trainer sees to that); the
+padding counts as one more example. Labels stand at their own
 token (the model, or the trainer, shifts). The first id of an example never has a label: its prediction
 would come from the example before.
 """
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from speechllm.errors import DataError
 from speechllm.processor import EncodedExample
+from speechllm.tasks import TaskTag
 
 IGNORED = -100
 "Label of a token without loss."
@@ -85,5 +87,8 @@ def collate_rows(rows: Sequence[Sequence[EncodedExample]], pad_id: int, *, row_t
 
 
 def task_name(tag: str) -> str:
-    """Return the task names of a tag without its languages: "[ASR AST English French]" -> "ASR AST"."""
-    return " ".join(word for word in tag.strip("[]").split() if word.isupper())
+    """Return the task names of a tag without its languages: "[ASR AST English French]" -> "ASR AST".
+
+    What has no tag has no name; text that is replayed is called so.
+    """
+    return TaskTag.parse(tag).name if tag.startswith("[") else tag

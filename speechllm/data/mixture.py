@@ -3,6 +3,7 @@
     components:
       - {tasks: ASR, folder: tokens/pico, weight: 2}
       - {tasks: ASR AST S2ST, folder: tokens/pico, directions: [fr-en], weight: 1}
+      - {tasks: text, folder: texts.jsonl, weight: 1}      # plain text, so that the LLM does not forget how to write
 
     mixture = load_mixture(config, processor)
     mixture.example(12_345)          # the same ids in every process, after every restart
@@ -15,15 +16,15 @@ no state to save: who has seen i examples continues at example i.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 
-from speechllm.data.records import Split
+from speechllm.data.plain_text import is_plain_text, read_plain_text
 from speechllm.data.tokenize import TokenRow, read_tokens
 from speechllm.errors import ConfigError, DataError
 from speechllm.processor import EncodedExample, UnifiedProcessor
-from speechllm.segments import CodeSegment, Example, Segment
+from speechllm.segments import PLAIN_TEXT, CodeSegment, Example, Segment, TextSegment
 from speechllm.tasks import Field, TaskTag, language_code
 from speechllm.vocabulary import SEMANTIC
 
@@ -38,15 +39,17 @@ class MixtureComponent:
     """One task (or chain of tasks) on one corpus."""
 
     tasks: str
-    "Task names as in a tag, without languages: `ASR`, or a chain `ASR AST S2ST`."
+    "Task names as in a tag, without languages: `ASR`, or a chain `ASR AST S2ST`; `text` for text without a task."
     folder: str
-    "Folder of token shards."
-    split: Split = "train"
-    "Which part of the corpus."
+    "Folder of token shards; for `text` also a .txt or .jsonl file, or a folder of such files."
+    split: str = "train"
+    "Which part of the corpus, by the name that it has there."
     directions: list[str] | None = None
     "Pairs `fr-en` for tasks that translate, languages `fr` for the others; None: all that the corpus has."
     weight: float = 1.0
     "How often, relative to the other components (see `MixtureConfig.sampling`)."
+    text_tokens: int = 256
+    "For `text`: of longer texts a stretch of so many ids is taken, another one each time."
 
     @property
     def name(self) -> str:
@@ -80,6 +83,8 @@ class MixtureConfig:
         for component in self.components:
             if component.weight < 0:
                 raise ConfigError(f"{component.name}: weight = {component.weight}, expected 0 or more")
+            if component.text_tokens < 2:
+                raise ConfigError(f"{component.name}: text_tokens = {component.text_tokens}, expected at least 2")
 
 
 class Mixture:
@@ -102,7 +107,17 @@ class Mixture:
 
     def example(self, index: int) -> EncodedExample:
         """Return example `index` as ids."""
-        return self.processor.encode(self.segments(index))
+        example = self.segments(index)
+        if example.tag != PLAIN_TEXT:
+            return self.processor.encode(example)
+        (segment,) = cast(tuple[TextSegment], example.target)
+        encoded = self.processor.encode_plain_text(segment.text)
+        longest = self.config.components[self._draw(index)[0]].text_tokens
+        if len(encoded) <= longest:
+            return encoded
+        start = int(np.random.default_rng([self.config.seed, index, 4]).integers(len(encoded) - longest + 1))
+        span = slice(start, start + longest)
+        return EncodedExample(encoded.input_ids[span], encoded.loss_mask[span], encoded.tag)
 
     def segments(self, index: int) -> Example:
         """Return example `index` before it becomes ids."""
@@ -143,12 +158,22 @@ def load_mixture(config: MixtureConfig, processor: UnifiedProcessor) -> Mixture:
     """
     semantic = processor.semantic_tokenizer
     fingerprint = semantic.fingerprint if semantic is not None else None
-    read = functools.cache(lambda folder, split: list(read_tokens(folder, split, expected_fingerprint=fingerprint)))
-    return Mixture(config, processor, [read(component.folder, component.split) for component in config.components])
+
+    @functools.cache
+    def read(folder: str, split: str, plain: bool) -> list[TokenRow]:
+        if plain:
+            return list(read_plain_text(folder, split))
+        return list(read_tokens(folder, split, expected_fingerprint=fingerprint))
+
+    plain = [component.tasks == PLAIN_TEXT and is_plain_text(component.folder) for component in config.components]
+    rows = [read(part.folder, part.split, flag) for part, flag in zip(config.components, plain, strict=True)]
+    return Mixture(config, processor, rows)
 
 
 def _candidates(component: MixtureComponent, rows: Sequence[TokenRow]) -> list[Candidate]:
     """Return every (row, direction) that has what the component's tasks need."""
+    if component.tasks == PLAIN_TEXT:
+        return _plain_candidates(component, rows)
     tag = TaskTag.of(component.tasks, "en", "fr")
     needed = {tag.source, *tag.targets}
     wanted = None if component.directions is None else {_direction(d, tag, component) for d in component.directions}
@@ -168,6 +193,21 @@ def _candidates(component: MixtureComponent, rows: Sequence[TokenRow]) -> list[C
     return candidates
 
 
+def _plain_candidates(component: MixtureComponent, rows: Sequence[TokenRow]) -> list[Candidate]:
+    """Return every side of a row that has text, in one of the wanted languages."""
+    wanted = None if component.directions is None else {language_code(part) for part in component.directions}
+    candidates = [
+        (index, reverse)
+        for index, row in enumerate(rows)
+        for reverse in (False, True)
+        if str(row.fields(reverse).get("transcript", "")).strip()
+        and (wanted is None or row.languages(reverse)[0] in wanted)
+    ]
+    if not candidates:
+        raise DataError(f"component {component.name} has no text among {len(rows)} rows; check split and directions")
+    return candidates
+
+
 def _direction(text: str, tag: TaskTag, component: MixtureComponent) -> tuple[str, str | None]:
     codes = [language_code(part) for part in text.split("-")]
     expected = 2 if tag.target_language else 1
@@ -179,11 +219,13 @@ def _direction(text: str, tag: TaskTag, component: MixtureComponent) -> tuple[st
 
 def _task_example(tasks: str, row: TokenRow, reverse: bool) -> Example:
     source, target = row.languages(reverse)
-    assert source is not None, "only sides that exist are candidates"
     fields = row.fields(reverse)
+    if tasks == PLAIN_TEXT:
+        return Example((), (TextSegment(str(fields["transcript"])),), PLAIN_TEXT)
     segments: dict[Field, Segment | str | Sequence[int]] = {
         field: value if isinstance(value, str) else CodeSegment(value) for field, value in fields.items()
     }
+    assert source is not None, "only sides that exist are candidates"
     return TaskTag.of(tasks, source, target).example(segments)
 
 

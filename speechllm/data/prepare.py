@@ -10,7 +10,6 @@ cannot be used is left out, counted, and reported with the reason.
 """
 
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +82,7 @@ def prepare_corpus(
         items_per_shard=records_per_shard,
         details={"sample_rate": sample_rate},
         split_of=lambda record: record.split,
-        key_of=_key,
+        key_of=lambda record: record.digest,
         convert=lambda shard: _convert(shard, sample_rate, on_error),
     )
     return _report(Path(folder), write_shards(_distinct(records), folder, layout, progress))
@@ -117,12 +116,6 @@ def _distinct(records: Iterable[Record]) -> Iterator[Record]:
             raise DataError(f"record id {record.id!r} comes twice; give each record an id of its own")
         seen.add(record.id)
         yield record
-
-
-def _key(record: Record) -> str:
-    other = record.translation
-    parts = [record.id, record.language, record.text, record.speaker]
-    return json.dumps(parts + ([other.language, other.text, other.speaker] if other is not None else []))
 
 
 def _convert(records: Sequence[Record], sample_rate: int, on_error: str) -> Converted:
@@ -168,7 +161,7 @@ def _flac(source: AudioSource, sample_rate: int) -> tuple[bytes, float]:
         info = soundfile.info(io.BytesIO(source))
         if (info.samplerate, info.channels, info.subtype) == (sample_rate, 1, "PCM_16"):
             return source, duration
-    return encode_flac(audio.resampled(sample_rate)), duration
+    return encode_flac(load_audio(audio, sample_rate)), duration
 
 
 def _record(row: dict[str, Any]) -> Record:

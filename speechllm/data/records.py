@@ -4,9 +4,11 @@ Record(id="greeting-17", split="train", language="en", text="good morning", audi
        speaker="slt", translation=Translation("fr", "bonjour", audio=other_bytes, speaker="siw"))
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
@@ -46,13 +48,27 @@ class Record:
     def __post_init__(self) -> None:
         if not self.id:
             raise DataError("a record has an empty id; give each record a name of its own")
-        if not re.fullmatch(r"\w[\w-]*", self.split):
+        if not re.fullmatch(r"\w[\w.-]*", self.split):
             raise DataError(f"record {self.id!r} has split {self.split!r}; expected a word such as train or test")
         language_code(self.language)
         if self.translation is not None:
             language_code(self.translation.language)
         if not self.text and self.audio is None:
             raise DataError(f"record {self.id!r} has neither text nor audio; give one of them or leave the record out")
+
+    @property
+    def digest(self) -> str:
+        """A sha256 that changes with anything in the record; a file counts by name and size, so that none is read."""
+        parts: list[object] = [self.id, self.split]
+        for side in (self, self.translation):
+            if side is not None:
+                audio = (
+                    _name_and_size(side.audio)
+                    if isinstance(side.audio, Path)
+                    else sha256(side.audio or b"").hexdigest()
+                )
+                parts += [side.language, side.text, side.speaker, side.label_source, side.audio is None, audio]
+        return sha256(json.dumps(parts).encode()).hexdigest()
 
     def reversed(self) -> Self:
         """Return the record with its two sides exchanged, under the same id: the other direction of translation.
@@ -74,6 +90,10 @@ class Record:
             label_source=other.label_source,
             translation=here,
         )
+
+
+def _name_and_size(path: Path) -> list[object]:
+    return [path.name, path.stat().st_size if path.is_file() else None]
 
 
 Corpus: TypeAlias = Callable[..., Iterator[Record]]

@@ -176,12 +176,6 @@ def read_manifest(folder: str | Path, kind: str, expected_fingerprint: str | Non
     return manifest
 
 
-def is_complete(folder: str | Path) -> bool:
-    """Return whether the folder holds shards that were written to the end."""
-    manifest = _load_manifest(Path(folder))
-    return manifest is not None and manifest.complete
-
-
 def read_shards(folder: str | Path, manifest: Manifest, split: str | None = None) -> Iterator[dict[str, Any]]:
     """Stream the rows of one split (or of all), a few at a time; each file is checked before its first row.
 

@@ -9,7 +9,6 @@
 The manifest carries the tokenizer's fingerprint, so that codes never meet a tokenizer that did not make them.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +159,7 @@ def tokenize_corpus(
         items_per_shard=records_per_shard,
         details={"codebook_size": tokenizer.codebook_size, "frame_rate": float(tokenizer.frame_rate)},
         split_of=lambda record: record.split,
-        key_of=lambda record: json.dumps([record.id, record.text]),
+        key_of=lambda record: record.digest,
         convert=lambda records: _convert(records, tokenizer, batch_size),
     )
     return _report(Path(out_folder), write_shards(read_corpus(corpus_folder), out_folder, layout, progress))

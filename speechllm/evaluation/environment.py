@@ -6,6 +6,8 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("speechllm", "torch", "transformers", "numpy", "jiwer", "sacrebleu", "num2words", "moonshine-voice")
@@ -17,13 +19,24 @@ def describe_environment() -> dict[str, Any]:
 
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),  # noqa: PTH119 - only a name
+        "command": command_line(sys.argv),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
         "torch_threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """Return a command as others would type it: reports are published, folders of one machine say nothing there."""
+    program = Path(arguments[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    words = ["speechllm" if name == "cli" else name]
+    for word in arguments[1:]:
+        key, separator, value = word.rpartition("=")
+        words.append(key + separator + (Path(value).name if Path(value).is_absolute() else value))
+    return shlex.join(words)
 
 
 def describe_system(system: Any) -> dict[str, Any]:

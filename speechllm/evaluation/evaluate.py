@@ -19,6 +19,7 @@ from speechllm.audio import Audio, AudioSource, load_audio
 from speechllm.config import config_to_dict
 from speechllm.errors import ConfigError
 from speechllm.evaluation.environment import describe_environment, describe_system
+from speechllm.evaluation.inputs import EncodedInputs
 from speechllm.evaluation.items import Choice, Item, choose_items
 from speechllm.evaluation.judges import JudgeConfig, Judges, make_judges, shares_tokens
 from speechllm.evaluation.results import (
@@ -35,6 +36,7 @@ from speechllm.evaluation.speech import (
     RememberingEmbedder,
     System,
     Versions,
+    Voice,
     choose_voices,
     duration_of,
     played,
@@ -46,8 +48,9 @@ from speechllm.metrics.bootstrap import BootstrapConfig
 from speechllm.metrics.normalise import NormaliserName, make_normaliser
 from speechllm.metrics.score import Score
 from speechllm.metrics.speaker import SpeakerEmbedder, make_speaker_embedder
-from speechllm.metrics.text import BLEU, CER, CHRF, WER
+from speechllm.metrics.text import CHRF, bleu_for, error_rates_for
 from speechllm.tasks import Field, TaskTag
+from speechllm.tasks.task import FIELD_MODALITY
 
 LIMITS = [
     "Scores of speech come from recognisers and spectra; no person has listened, and nothing here is a MOS.",
@@ -70,6 +73,8 @@ class EvaluationConfig:
     "Items for each task, direction and split."
     num_spoken_items: int = 30
     "Of these, how many for tasks that end in speech: they take longest."
+    num_unjudged_items: int | None = None
+    "Of these, how many in a language that no judge knows (only voice and counters are measured); None: all."
     spoken_splits: tuple[str, ...] = ("test", "test_speakers")
     "Those of `splits` on which tasks that end in speech are evaluated."
     num_samples: int = 2
@@ -96,8 +101,9 @@ class EvaluationConfig:
     "In place of the system's own."
 
     def __post_init__(self) -> None:
-        for name, least in (("num_items", 1), ("num_spoken_items", 0), ("num_samples", 0)):
-            if getattr(self, name) < least:
+        least_of = {"num_items": 1, "num_spoken_items": 0, "num_samples": 0, "num_unjudged_items": 0}
+        for name, least in least_of.items():
+            if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected at least {least}")
 
 
@@ -125,7 +131,8 @@ def evaluate_checkpoint(
         progress: called with a line before each part.
 
     Raises:
-        DataError: the corpus cannot be read, or has none of the splits.
+        DataError: the corpus cannot be read.
+        ConfigError: it has none of the splits.
     """
     config = config or EvaluationConfig()
     evaluation = _Evaluation(
@@ -167,6 +174,7 @@ class _Evaluation:
     def split(self, choice: Choice) -> None:
         """Evaluate all tasks on the items chosen from one split."""
         versions = Versions(self.system, self.config.with_resynthesis, self.config.seed)
+        inputs = EncodedInputs(self.system)
         for names in self.config.tasks:
             for language, target in choice.directions:
                 tag = _tag(names, language, target)
@@ -175,10 +183,15 @@ class _Evaluation:
                 speaks = "audio" in tag.output_modalities
                 if speaks and choice.split not in self.config.spoken_splits:
                     continue
-                limit = self.config.num_spoken_items if speaks else self.config.num_items
-                items = choice.items(tag, limit)
+                items = choice.items(tag, self._num_spoken(tag) if speaks else self.config.num_items)
                 if items:
-                    _TagEvaluation(self, choice.split, tag, items, versions).measure()
+                    _TagEvaluation(self, choice.split, tag, items, versions, inputs).measure()
+
+    def _num_spoken(self, tag: TaskTag) -> int:
+        unjudged = self.config.num_unjudged_items
+        spoken = [name for name in tag.targets if FIELD_MODALITY[name] == "audio"]
+        is_judged = any(self.judges.for_language(tag.output_language(name)) for name in spoken)
+        return self.config.num_spoken_items if is_judged or unjudged is None else unjudged
 
     def judge_names(self) -> dict[str, str]:
         """Return the judge of each language that speech was generated in."""
@@ -198,8 +211,12 @@ class _Evaluation:
 class _TagEvaluation:
     """One tag on one split: run it, then score each of its output fields."""
 
-    def __init__(self, parent: _Evaluation, split: str, tag: TaskTag, items: list[Item], versions: Versions):
-        self.parent, self.split, self.tag, self.items, self.versions = parent, split, tag, items, versions
+    def __init__(
+        self, parent: _Evaluation, split: str, tag: TaskTag, items: list[Item], versions: Versions,
+        inputs: EncodedInputs,
+    ):  # fmt: skip
+        self.parent, self.split, self.tag, self.items = parent, split, tag, items
+        self.versions, self.inputs = versions, inputs
         self.config, self.system = parent.config, parent.system
         self.outputs: list[Any] = []
         self.heard: list[str | None] = []
@@ -219,24 +236,27 @@ class _TagEvaluation:
             self._asr_bounds()
         self._keep_samples()
 
-    def _voices(self) -> list[AudioSource] | None:
+    def _voices(self) -> list[Voice] | None:
         if "audio" not in self.tag.output_modalities or not (self.system.can_speak and self.config.use_voice_prompts):
             return None
         if self.tag.source == "audio":
-            return [item.audios["audio"] for item in self.items]  # AudioPaLM: the voice of the source speech
+            return [Voice.of(item, "audio") for item in self.items]  # AudioPaLM: the voice of the source speech
         return choose_voices(self.items, "audio")
 
-    def _run(self, items: Sequence[Item], voices: list[AudioSource] | None) -> list[Any]:
+    def _run(self, items: Sequence[Item], voices: list[Voice] | None) -> list[Any]:
         source = self.tag.source
-        inputs = [item.texts[source] if source == "transcript" else item.audios[source] for item in items]
+        if source == "audio":
+            inputs, encoding_seconds = self.inputs.of(items)
+        else:
+            inputs, encoding_seconds = [item.texts[source] for item in items], 0.0
         start = time.perf_counter()
         outputs = self.system.run(
-            self.tag, inputs, voice=voices, consent=voices is not None, seed=self.config.seed,
-            decoding=self.config.decoding,
+            self.tag, inputs, voice=voices and [voice.source for voice in voices], consent=voices is not None,
+            seed=self.config.seed, decoding=self.config.decoding,
         )  # fmt: skip
-        seconds = time.perf_counter() - start
+        seconds = encoding_seconds + time.perf_counter() - start
         if source == "audio":
-            audio_seconds = sum(duration_of(audio) for audio in inputs)
+            audio_seconds = sum(duration_of(item.audios["audio"]) for item in items)
         else:
             audio_seconds = sum(o.audio.duration_seconds for o in outputs if o.audio is not None)
         decoded = DecodeReport.of(d for output in outputs for d in output.decoded)
@@ -279,8 +299,9 @@ class _TagEvaluation:
     def _text_scores(self, name: Field, references: list[str], hypotheses: Sequence[str | None]) -> list[Score]:
         is_translation = name == "translation"
         chosen = self.config.translation_normaliser if is_translation else self.config.error_rate_normaliser
-        normaliser = make_normaliser(chosen, self.tag.output_language(name))
-        metrics = (BLEU, CHRF) if is_translation else (WER, CER)
+        language = self.tag.output_language(name)
+        normaliser = make_normaliser(chosen, language)
+        metrics = (bleu_for(language), CHRF) if is_translation else error_rates_for(language)
         return [
             m.score(references, hypotheses, normaliser=normaliser, bootstrap=self.config.bootstrap) for m in metrics
         ]
@@ -303,7 +324,7 @@ class _TagEvaluation:
             for score in self._text_scores("transcript", references[: len(items)], heard):
                 self._add("transcript", ORIGINAL, score, f"transcribed by {judge.name}, not by the model")
 
-    def _speech(self, name: Field, voices: list[AudioSource] | None) -> None:
+    def _speech(self, name: Field, voices: list[Voice] | None) -> None:
         language = self.tag.output_language(name)
         self.parent.languages.add(language)
         reference_field: Field = "translation" if name == "translated_audio" else "transcript"
@@ -315,11 +336,11 @@ class _TagEvaluation:
             reason = self._why_not(system, judge is None, language)
             heard: list[str | None] = [None] * len(items)
             if judge is not None and not reason:
-                # no sound is an answer, and a wrong one: it is scored as if nothing had been said
+                # no sound, and sound in which nothing can be heard, are answers, and wrong ones: nothing was said
                 heard = (
                     self._hear(generated, judge, language)
                     if system == MODEL
-                    else self.versions.transcripts(items, name, system, judge, language)
+                    else self.versions.transcripts(items, name, system, judge, language, voices)
                 )
             if system == MODEL:
                 self.heard = heard
@@ -331,7 +352,7 @@ class _TagEvaluation:
             for score in scores:
                 self._add(name, system, dataclasses.replace(score, reason=reason) if reason else score, note)
         if voices is not None and self.parent.embedder is not None:
-            self._similarity(name, generated, voices)
+            self._similarity(name, generated, [voice.source for voice in voices])
 
     def _why_not(self, system: str, is_unjudged: bool, language: str) -> str:
         if system == MODEL and not self.system.can_speak:
@@ -341,7 +362,7 @@ class _TagEvaluation:
     def _hear(self, audios: Sequence[Audio | None], judge: Any, language: str) -> list[str | None]:
         present = [audio for audio in audios if audio is not None]
         texts = iter(judge.transcribe(present, language))
-        return ["" if audio is None else next(texts) for audio in audios]
+        return ["" if audio is None else next(texts) or "" for audio in audios]
 
     def _is_circular(self, judge: Any) -> bool:
         return judge is not None and shares_tokens(judge, self.system.checkpoint)

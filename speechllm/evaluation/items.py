@@ -4,8 +4,8 @@
     choice.items(TaskTag.parse("[ASR French]"))            # up to 100 items with French speech and text
     choice.items(TaskTag.parse("[S2ST French English]"))   # from records in either direction
 
-An item is chosen by the hash of its id and the seed: the same for every system and every task of a direction, whatever
-the order of the corpus.
+An item is chosen by the hash of its id and the seed: the same for every system, whatever the order of the corpus. Each
+task chooses among the items that have what it needs, so tasks of a direction share items as far as their fields allow.
 """
 
 import hashlib
@@ -52,6 +52,9 @@ class Choice:
 
     split: str
     by_direction: dict[Direction, list[Item]]
+    "Enough for every task, in the order of choice."
+    num_items: int
+    "How many a task gets."
 
     @property
     def directions(self) -> list[Direction]:
@@ -59,14 +62,15 @@ class Choice:
         return sorted(self.by_direction, key=str)
 
     def items(self, tag: TaskTag, limit: int | None = None) -> list[Item]:
-        """Return the items that have what a task reads and writes."""
+        """Return the first items that have what a task reads and writes, at most `limit`."""
         found = self.by_direction.get((tag.source_language, tag.target_language), [])
         needed: list[Field] = [tag.source, *(t for t in tag.targets if FIELD_MODALITY[t] == "text")]
-        return [item for item in found if all(item.has(name) for name in needed)][:limit]
+        num_items = self.num_items if limit is None else min(limit, self.num_items)
+        return [item for item in found if all(item.has(name) for name in needed)][:num_items]
 
 
 def choose_items(corpus: str | Path, split: str, *, num_items: int, seed: int) -> Choice:
-    """Read a split of a prepared corpus and choose up to `num_items` of each direction and each language.
+    """Read a split of a prepared corpus and choose up to `num_items` for each task of each direction and language.
 
     Raises:
         DataError: the folder is no corpus or has no such split.
@@ -75,20 +79,31 @@ def choose_items(corpus: str | Path, split: str, *, num_items: int, seed: int) -
 
 
 def choose(records: Iterable[Record], split: str, *, num_items: int, seed: int) -> Choice:
-    """Choose among records; holds only a few times `num_items` of a direction in memory."""
-    ranked: dict[Direction, list[tuple[str, Item]]] = {}
+    """Choose among records.
+
+    Holds only a few times `num_items` in memory, of each direction and each set of fields that an item has: whatever
+    a task needs, its first `num_items` are among them.
+    """
+    ranked: dict[tuple[Direction, frozenset[Field]], list[tuple[str, Item]]] = {}
     for record in records:
         rank = hashlib.sha256(f"{seed}/{record.id}".encode()).hexdigest()
         for item in _both_directions(record):
-            keys: set[Direction] = {(item.language, None), (item.language, item.target_language)}
-            for key in keys:
-                entries = ranked.setdefault(key, [])
+            present = frozenset[Field]([*item.texts, *item.audios])
+            directions: set[Direction] = {(item.language, None), (item.language, item.target_language)}
+            for direction in directions:
+                entries = ranked.setdefault((direction, present), [])
                 entries.append((rank, item))
                 if len(entries) > 4 * num_items + 100:
                     entries.sort(key=lambda entry: entry[0])
                     del entries[num_items:]
-    chosen = {key: sorted(found, key=lambda entry: entry[0])[:num_items] for key, found in ranked.items()}
-    return Choice(split, {key: [item for _, item in found] for key, found in chosen.items()})
+    chosen: dict[Direction, list[tuple[str, Item]]] = {}
+    for (direction, _), found in ranked.items():
+        chosen.setdefault(direction, []).extend(sorted(found, key=lambda entry: entry[0])[:num_items])
+    by_direction = {
+        direction: [item for _, item in sorted(found, key=lambda entry: entry[0])]
+        for direction, found in chosen.items()
+    }
+    return Choice(split, by_direction, num_items)
 
 
 def _both_directions(record: Record) -> list[Item]:

@@ -18,11 +18,14 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from speechllm.audio import Audio, AudioSource, load_audio
-from speechllm.errors import AudioError, MissingDependencyError
+from speechllm.errors import AudioError, ConfigError, MissingDependencyError
+from speechllm.pipelines.long_audio import split_at_silence
 from speechllm.tasks import language_code, language_name
 
 SAMPLE_RATE = 16_000
 MIN_SECONDS = 0.1
+WHISPER_SECONDS = 30.0
+"Whisper hears this much at a time."
 
 
 @runtime_checkable
@@ -78,8 +81,11 @@ def make_judges(config: JudgeConfig) -> Judges:
     """Load the judges of a config.
 
     Raises:
+        ConfigError: English is to be judged by a Whisper that is not named.
         MissingDependencyError: Moonshine is asked for and not installed.
     """
+    if config.english == "whisper" and not config.whisper:
+        raise ConfigError("judge.english is 'whisper' and judge.whisper is empty; name the checkpoint in judge.whisper")
     whisper = WhisperJudge(config.whisper, device=config.device) if config.whisper else None
     match config.english:
         case "moonshine":
@@ -157,16 +163,23 @@ class WhisperJudge:
         return language in self._languages if self._languages else language == "en"
 
     def transcribe(self, audios: Sequence[AudioSource], language: str) -> list[str | None]:
-        """Return what is said; audio beyond 30 s is not heard. See `Judge`."""
+        """Return what is said; audio beyond 30 s is cut at pauses. See `Judge`."""
         heard = [_heard(audio) for audio in audios]
-        texts: list[str | None] = [None] * len(heard)
-        places = [i for i, audio in enumerate(heard) if audio is not None]
-        for start in range(0, len(places), self._batch_size):
-            batch = places[start : start + self._batch_size]
-            samples = [audio.samples for i in batch if (audio := heard[i]) is not None]
-            for i, text in zip(batch, self._generate(samples, language), strict=True):
-                texts[i] = text
-        return texts
+        pieces = [
+            (i, piece.samples)
+            for i, audio in enumerate(heard)
+            if audio is not None
+            for piece in split_at_silence(audio, WHISPER_SECONDS)
+        ]
+        texts: list[list[str]] = [[] for _ in heard]
+        for start in range(0, len(pieces), self._batch_size):
+            batch = pieces[start : start + self._batch_size]
+            said = self._generate([samples for _, samples in batch], language)
+            for (i, _), text in zip(batch, said, strict=True):
+                texts[i].append(text)
+        return [
+            None if audio is None else " ".join(filter(None, found)) for audio, found in zip(heard, texts, strict=True)
+        ]
 
     def _generate(self, samples: list[np.ndarray], language: str) -> list[str]:
         import torch

@@ -9,7 +9,7 @@ Every text that comes from data is escaped. Audio is inline FLAC, pictures are i
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from speechllm.audio import Audio, encode_flac
 from speechllm.errors import DataError, MissingDependencyError
 from speechllm.evaluation.plots import COLOURS, bar_chart, curve, spectrogram
 from speechllm.evaluation.results import SYSTEM_MEANING, EvaluationReport, Measurement
+from speechllm.metrics.bootstrap import DEFAULT_CONFIDENCE
 from speechllm.metrics.score import Score
+from speechllm.metrics.text import NO_BLANKS
 
 JSON_FILE, HTML_FILE = "report.json", "report.html"
 TEMPLATE_FOLDER = Path(__file__).parent / "templates"
@@ -82,8 +84,14 @@ def render_html(report: EvaluationReport) -> str:
         signatures=_signatures(report.measurements),
         notes=sorted({m.note for m in report.measurements if m.note}),
         unmeasured=sorted({m.score.reason for m in report.measurements if m.score.value is None}),
+        confidence=confidence(report.config),
         config=json.dumps(report.config, indent=2, ensure_ascii=False),
     )  # fmt: skip
+
+
+def confidence(config: Mapping[str, Any]) -> str:
+    """Return the confidence of a report's intervals, such as "95 %"."""
+    return f"{100 * config.get('bootstrap', {}).get('confidence', DEFAULT_CONFIDENCE):g} %"
 
 
 def format_number(value: float | None) -> str:
@@ -115,7 +123,7 @@ class _Table:
 
 
 HEADLINE = {"transcript": "WER", "translation": "BLEU", "audio": "CER", "translated_audio": "ASR-BLEU"}
-"The metric of each output that stands at the top of the page."
+"The metric of each output that stands at the top of the page; see `headline`."
 OUTPUT_TITLES = {
     "transcript": "Transcripts",
     "translation": "Translations",
@@ -124,8 +132,14 @@ OUTPUT_TITLES = {
 }
 
 
+def headline(output: str, direction: str) -> str:
+    """Return the name of the metric that stands for an output: CER for transcripts of languages without blanks."""
+    language = direction.split("-")[0]
+    return "CER" if output == "transcript" and language in NO_BLANKS else HEADLINE[output]
+
+
 def _is_headline(m: Measurement) -> bool:
-    return HEADLINE[m.output] == m.score.name
+    return headline(m.output, m.direction) == m.score.name
 
 
 def _rows(measurements: Sequence[Measurement]) -> _Table:
@@ -156,7 +170,8 @@ def _charts(measurements: Sequence[Measurement]) -> list[str]:
         mine = [m for m in measurements if m.output == output and _is_headline(m) and m.score.value is not None]
         if mine:
             better = "higher" if mine[0].score.higher_is_better else "lower"
-            charts.append(bar_chart(mine, f"{title}: {mine[0].score.name} ({better} is better)"))
+            names = " or ".join(sorted({m.score.name for m in mine}))
+            charts.append(bar_chart(mine, f"{title}: {names} ({better} is better)"))
     return charts
 
 

@@ -109,8 +109,9 @@ def resynthesize(
 def mel_distance(originals: Sequence[Audio], copies: Sequence[Audio]) -> Score:
     """Return the root mean square difference of log-mel spectrograms in dB, frame by frame, mean over recordings.
 
-    Both sides at 16 kHz and equal loudness, quiet cells raised to 80 dB below the original's loudest. Copies must be
-    aligned with their originals; what one has more than the other is cut.
+    Both sides at 16 kHz and equal loudness, quiet cells raised to 80 dB below the original's loudest. Loudness is made
+    equal where both sides have sound: what stands in silence (digital zero, or a codec's hiss) says nothing about it.
+    Copies must be aligned with their originals; what one has more than the other is cut.
     """
     values: list[float | None] = []
     for original, copy in zip(originals, copies, strict=True):
@@ -121,7 +122,7 @@ def mel_distance(originals: Sequence[Audio], copies: Sequence[Audio]) -> Score:
             continue
         a, b = a[:, :length], b[:, :length]
         floor = a.max() - DYNAMIC_RANGE_DB
-        difference = np.maximum(a, floor) - np.maximum(b + a.mean() - b.mean(), floor)
+        difference = np.maximum(a, floor) - np.maximum(b + _gain_db(a, b), floor)
         values.append(float(np.sqrt((difference**2).mean())))
     return mean_score(
         values,
@@ -131,6 +132,12 @@ def mel_distance(originals: Sequence[Audio], copies: Sequence[Audio]) -> Score:
         higher_is_better=False,
         reason="" if None not in values else "a recording or its copy is empty",
     )
+
+
+def _gain_db(a: np.ndarray, b: np.ndarray) -> float:
+    """Return how much louder `a` is, over the cells in which neither is silent."""
+    sounds = (a > a.max() - DYNAMIC_RANGE_DB) & (b > b.max() - DYNAMIC_RANGE_DB)
+    return float((a - b)[sounds].mean()) if sounds.any() else float(a.max() - b.max())
 
 
 def _log_mel_db(audio: Audio) -> np.ndarray:

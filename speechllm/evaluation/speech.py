@@ -3,13 +3,15 @@
 For each item four versions are judged, by the same judge and against the same text:
 
     generated | original speech | codec copy of the original | resynthesis of the original's semantic codes
+
+The resynthesis has the voice prompts, the seed and the watermark of the generated speech: only the codes differ.
 """
 
 import dataclasses
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,7 +25,8 @@ from speechllm.metrics.bootstrap import BootstrapConfig
 from speechllm.metrics.normalise import make_normaliser
 from speechllm.metrics.score import Score
 from speechllm.metrics.speaker import SpeakerEmbedder, speaker_similarity
-from speechllm.metrics.text import CER, WER, asr_bleu
+from speechllm.metrics.text import asr_bleu, error_rates_for
+from speechllm.safety import embed_watermark
 from speechllm.tasks import Field
 
 
@@ -38,6 +41,10 @@ class System(Protocol):
         """True if it can make sound."""
         ...
 
+    def encode(self, audios: Any) -> list[Any]:
+        """Turn recordings into inputs for `run`; see `SpeechSystem.encode`."""
+        ...
+
     def run(
         self, tag: Any, inputs: Any, *, voice: Any = None, consent: bool = False, watermark: bool = True, seed: int = 0,
         decoding: Any = None,
@@ -50,15 +57,32 @@ class System(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """A recording to speak like; `key` names it as `Item.audio_key` does."""
+
+    key: str
+    source: AudioSource
+
+    @classmethod
+    def of(cls, item: Item, name: Field) -> Self:
+        """Return the voice of the recording in a field of an item."""
+        return cls(item.audio_key(name), item.audios[name])
+
+
 @dataclass
 class Versions:
-    """Makes and keeps the ceilings' audio and what judges heard: each recording is done once for all tasks."""
+    """Makes and keeps the ceilings' audio and what judges heard: each recording is done once for all tasks.
+
+    Resynthesis is done once for each voice.
+    """
 
     system: System
     with_resynthesis: bool
     seed: int
     audios: dict[tuple[str, str], Audio | None] = field(default_factory=dict)
-    heard: dict[tuple[str, str, str], str | None] = field(default_factory=dict)
+    heard: dict[tuple[str, str, str, str], str | None] = field(default_factory=dict)
+    "By recording, version, voice ('' but for resynthesis) and judge."
 
     def names(self) -> list[str]:
         """Return the versions that can be made with this checkpoint."""
@@ -70,36 +94,51 @@ class Versions:
         return names
 
     def audio(self, item: Item, name: Field, version: str) -> Audio | None:
-        """Return one version of the recording in a field; None if there is no recording."""
+        """Return the recording in a field or its codec copy; None if there is no recording."""
         if not item.has(name):
             return None
         key = (item.audio_key(name), version)
         if key not in self.audios:
-            self.audios[key] = self._make(item.audios[name], version)
+            audio = load_audio(item.audios[name])
+            self.audios[key] = codec_copy(audio, self.system.checkpoint.codec) if version == CODEC_COPY else audio
         return self.audios[key]
 
     def transcripts(
-        self, items: Sequence[Item], name: Field, version: str, judge: Judge, language: str
-    ) -> list[str | None]:
-        """Return what the judge hears in one version of each item's recording."""
-        keys = [(item.audio_key(name), version, judge.name) for item in items]
+        self, items: Sequence[Item], name: Field, version: str, judge: Judge, language: str,
+        voices: Sequence[Voice] | None = None,
+    ) -> list[str | None]:  # fmt: skip
+        """Return what the judge hears in one version of each item's recording; None if there is no recording.
+
+        A recording in which nothing can be heard is None, a version made of it is "": as with generated speech.
+        `voices` are those of resynthesis; None: a voice is drawn.
+        """
+        voices = voices if version == RESYNTHESIS else None
+        keys = [
+            (item.audio_key(name), version, voices[i].key if voices else "", judge.name) for i, item in enumerate(items)
+        ]
+        self.heard |= {key: None for key, item in zip(keys, items, strict=True) if not item.has(name)}
         missing = [i for i, key in enumerate(keys) if key not in self.heard]
-        audios = [(i, self.audio(items[i], name, version)) for i in missing]
-        present = [(i, audio) for i, audio in audios if audio is not None]
-        texts = judge.transcribe([audio for _, audio in present], language)
-        self.heard |= {keys[i]: None for i in missing}
-        self.heard |= {keys[i]: text for (i, _), text in zip(present, texts, strict=True)}
+        sources = [items[i] for i in missing]
+        if version == RESYNTHESIS:
+            audios = self._resynthesise(sources, name, [voices[i].source for i in missing] if voices else None)
+        else:
+            audios = [self.audio(item, name, version) for item in sources]
+        judged = [(i, audio) for i, audio in zip(missing, audios, strict=True) if played(audio) is not None]
+        texts = judge.transcribe([audio for _, audio in judged if audio is not None], language)
+        self.heard |= {keys[i]: None if version == ORIGINAL else "" for i in missing}
+        self.heard |= {keys[i]: text for (i, _), text in zip(judged, texts, strict=True) if text is not None}
         return [self.heard[key] for key in keys]
 
-    def _make(self, source: AudioSource, version: str) -> Audio | None:
-        audio = load_audio(source)
-        if version == ORIGINAL:
-            return audio
-        if version == CODEC_COPY:
-            return codec_copy(audio, self.system.checkpoint.codec)
-        codes = self.system.checkpoint.processor.semantic_tokenizer.encode([audio])
-        made = self.system.synthesize(codes, seed=self.seed)[0]
-        return made if made.num_samples else None
+    def _resynthesise(
+        self, items: Sequence[Item], name: Field, voices: Sequence[AudioSource] | None
+    ) -> list[Audio]:  # fmt: skip
+        """Return the recordings' semantic codes as speech, all in one call."""
+        if not items:
+            return []
+        originals = [load_audio(item.audios[name]) for item in items]
+        codes = self.system.checkpoint.processor.semantic_tokenizer.encode(originals)
+        made = self.system.synthesize(codes, voice=voices, seed=self.seed)
+        return [embed_watermark(audio) if audio.num_samples else audio for audio in made]
 
 
 class RememberingEmbedder:
@@ -129,16 +168,17 @@ def speech_scores(
     references: Sequence[str], heard: Sequence[str | None], language: str, judge: str, is_translation: bool,
     bootstrap: BootstrapConfig,
 ) -> list[Score]:  # fmt: skip
-    """Return CER and WER, for translations ASR-BLEU first, of what a judge heard."""
+    """Return CER and (where words are parted) WER, for translations ASR-BLEU first, of what a judge heard."""
     spoken = make_normaliser("spoken", language)
-    scores = [m.score(references, heard, normaliser=spoken, bootstrap=bootstrap) for m in (CER, WER)]
+    metrics = reversed(error_rates_for(language))
+    scores = [m.score(references, heard, normaliser=spoken, bootstrap=bootstrap) for m in metrics]
     scores = [dataclasses.replace(s, signature=f"{s.signature}|asr:{judge}") for s in scores]
     if is_translation:
         scores.insert(0, asr_bleu(references, heard, language=language, asr=judge, bootstrap=bootstrap))
     return scores
 
 
-def choose_voices(items: Sequence[Item], name: Field) -> list[AudioSource] | None:
+def choose_voices(items: Sequence[Item], name: Field) -> list[Voice] | None:
     """Return a voice prompt for each item: another recording in `name`, of the same speaker if there is one.
 
     None if there are fewer than two recordings.
@@ -150,7 +190,7 @@ def choose_voices(items: Sequence[Item], name: Field) -> list[AudioSource] | Non
     for i, item in enumerate(items):
         others = [o for o in recorded[i + 1 :] + recorded[: i + 1] if o is not item]
         same = [o for o in others if o.speakers.get(name) and o.speakers.get(name) == item.speakers.get(name)]
-        voices.append((same or others)[0].audios[name])
+        voices.append(Voice.of((same or others)[0], name))
     return voices
 
 

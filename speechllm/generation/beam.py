@@ -21,6 +21,7 @@ from torch import Tensor
 from speechllm.generation.decode import Decoded, DecodingConfig, LMDecoder, ModelInputs, block, decoded_from
 from speechllm.generation.grammar import Grammar, Progress
 from speechllm.generation.heads import cut_forward
+from speechllm.nn.precision import widest_float
 
 Candidate: TypeAlias = tuple[int, int, float]
 "(row that is continued, id, sum of log probabilities)."
@@ -63,7 +64,7 @@ def decode_with_beams(
         texts.update(zip(numbers, found, strict=True))
     rests = [i for i in range(len(prompts)) if leading[i] < len(grammars[i])]
     longer = [np.concatenate([prompts[i], texts[i].ids if i in texts else []]).astype(np.int64) for i in rests]
-    tails = decoder.decode_from(longer, [grammars[i][leading[i] :] for i in rests], config)
+    tails = decoder.decode_from(longer, [grammars[i][leading[i] :] for i in rests], config, places=rests)
     rest_of = dict(zip(rests, tails, strict=True))
     return [_joined(decoder, texts.get(i), rest_of.get(i), grammars[i]) for i in range(len(prompts))]
 
@@ -89,23 +90,22 @@ def _search(
     forward = cut_forward(decoder.model, decoder.rows, cut=decoder.cut)
     closing = (decoder.processor.vocabulary.next_id, decoder.processor.eos_id)
     progress = Progress(list(grammars), config.limits(decoder.frame_rate), closing)
-    row_ids, blocked = (t.to(inputs.device) for t in (decoder.rows[0].ids, decoder.rows[0].blocked))
+    row_ids, blocked = decoder.rows[0].ids.tolist(), decoder.rows[0].blocked.to(inputs.device)
     beams = [_Beams(K, config.length_penalty) for _ in prompts]
     room = [decoder.max_positions - len(p) if decoder.max_positions else None for p in prompts]
     written: list[tuple[int, ...]] = [()] * B
-    totals = torch.zeros(B, dtype=torch.float64, device=inputs.device)
+    wide = widest_float(inputs.device)
+    totals = torch.zeros(B, dtype=wide, device=inputs.device)
     while True:
         (logits,) = forward([(None, 0)], inputs.model_inputs())
-        log_probs = (logits.float() + block(blocked, progress.states())).log_softmax(-1).double()
+        log_probs = (logits.float() + block(blocked, progress.states())).log_softmax(-1).to(wide)
         ranked = _ranked((totals[:, None] + log_probs).view(B, -1), 2 * K)
         rows: list[int] = []
         tokens: list[int] = []
         sums: list[float] = []
         for b, beam in enumerate(beams):
             width = len(written) // B
-            candidates = [
-                (b * width + i // len(row_ids), int(row_ids[i % len(row_ids)]), total) for i, total in ranked[b]
-            ]
+            candidates = [(b * width + i // len(row_ids), row_ids[i % len(row_ids)], total) for i, total in ranked[b]]
             for row, token, total in _kept(beam, candidates, written, progress, room[b]):
                 rows.append(row)
                 tokens.append(token)
@@ -117,7 +117,7 @@ def _search(
         progress = progress.select(np.array(rows))
         progress.advance(np.array(tokens))
         written = [(*written[row], token) for row, token in zip(rows, tokens, strict=True)]
-        totals = torch.tensor(sums, dtype=torch.float64, device=inputs.device)
+        totals = torch.tensor(sums, dtype=wide, device=inputs.device)
 
 
 def _ranked(totals: Float[Tensor, "B C"], count: int) -> list[list[tuple[int, float]]]:

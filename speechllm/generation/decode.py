@@ -35,6 +35,22 @@ DEFAULT_FRAME_RATE = 25.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class CandidatesConfig:
+    """Several spoken answers are drawn, and the one that the model itself hears best is kept (candidates.py)."""
+
+    count: int = 4
+    "Answers drawn for each input."
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.5))
+    "How their semantic ids are chosen; they must differ, so not greedily."
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ConfigError(f"candidates.count is {self.count}, expected at least 2 to choose from")
+        if self.sampling.is_greedy:
+            raise ConfigError("candidates.sampling is greedy, so all candidates are the same; set a temperature")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
     """How to decode."""
 
@@ -64,6 +80,8 @@ class DecodingConfig:
     "Sequences decoded together."
     seed: int = 0
     "For sampling. Sequence i draws from a generator of (seed, i): the same in any batch."
+    candidates: CandidatesConfig | None = None
+    "Draw several spoken answers where their text is known (TTS, chains), in place of `audio`; None: one."
 
     def __post_init__(self) -> None:
         for name in ("num_beams", "max_text_tokens", "batch_size", "loop_repeats"):
@@ -76,6 +94,8 @@ class DecodingConfig:
             raise ConfigError(f"max_audio_seconds is {self.max_audio_seconds}, expected more than 0")
         if self.num_beams > 1 and not self.text.is_greedy:
             raise ConfigError(f"num_beams is {self.num_beams} and text is sampled; use one of the two")
+        if self.candidates is not None and not self.text.is_greedy:
+            raise ConfigError("candidates are compared by one text, but text is sampled; use one of the two")
 
     def limits(self, frame_rate: float) -> Limits:
         """Return the guards in ids."""
@@ -186,9 +206,17 @@ class LMDecoder:
             self.model.train(was_training)
 
     def decode_from(
-        self, prompts: Sequence[np.ndarray], grammars: Sequence[Grammar], config: DecodingConfig
+        self,
+        prompts: Sequence[np.ndarray],
+        grammars: Sequence[Grammar],
+        config: DecodingConfig,
+        places: Sequence[int] | None = None,
     ) -> list[Decoded]:
-        """Decode without beams (`decode` calls this; the model is in eval mode and gradients are off)."""
+        """Decode without beams (`decode` calls this; the model is in eval mode and gradients are off).
+
+        `places` are the prompts' places in the whole call, which seed their draws; None: these are all.
+        """
+        places = range(len(prompts)) if places is None else places
         results: dict[int, Decoded] = {}
         # Neighbours in length share a batch: less padding.
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -196,7 +224,7 @@ class LMDecoder:
         for start in range(0, len(order), config.batch_size):
             numbers = order[start : start + config.batch_size]
             batch = _Batch(self, forward, [prompts[i] for i in numbers], [grammars[i] for i in numbers], config)
-            results.update(zip(numbers, batch.run(numbers), strict=True))
+            results.update(zip(numbers, batch.run([places[i] for i in numbers]), strict=True))
         return [results[i] for i in range(len(prompts))]
 
     def _check(self, number: int, prompt: np.ndarray) -> None:

@@ -52,15 +52,18 @@ class HeadRows:
 def head_rows(processor: UnifiedProcessor, modality: Modality) -> HeadRows:
     """Return the rows that a part of this modality needs.
 
-    Text: everything up to the special block; special tokens of the text tokenizer (BOS, padding, chat marks) and rows
-    that its embedding has beyond its tokens are never legal, because they stand for no text.
+    Text: everything up to the special block; special tokens of the text tokenizer (BOS, padding, chat marks, reserved
+    ones) and rows that its embedding has beyond its tokens are never legal, because they stand for no text.
     Audio: EOS, the special block, the semantic block.
     """
     vocabulary, eos, mark = processor.vocabulary, processor.eos_id, processor.vocabulary.next_id
     if modality == "text":
         ids = np.arange(vocabulary[SPECIAL].stop)
-        content = ids < min(vocabulary[TEXT].size, len(processor.text_tokenizer))
-        content[[i for i in processor.text_tokenizer.all_special_ids if i < len(content)]] = False
+        tokenizer = processor.text_tokenizer
+        content = ids < min(vocabulary[TEXT].size, len(tokenizer))
+        # `all_special_ids` has the named ones alone, not those that were added with special=True and have no role
+        added = [i for i, token in tokenizer.added_tokens_decoder.items() if token.special]
+        content[[i for i in (*tokenizer.all_special_ids, *added) if i < len(content)]] = False
         content[eos] = False
     else:
         ids = np.concatenate([[eos], np.arange(vocabulary[SPECIAL].start, vocabulary[SEMANTIC].stop)])

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from speechllm.errors import ConfigError
+from speechllm.nn.precision import widest_float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,12 @@ def choose(
     values, order = (logits.float() / config.temperature).sort(dim=-1, descending=True)
     if config.top_k:
         values, order = values[:, : config.top_k], order[:, : config.top_k]
-    cumulative = values.softmax(-1).double().cumsum(-1)
+    wide = widest_float(logits.device)
+    cumulative = values.softmax(-1).to(wide).cumsum(-1)
     # The id that crosses top_p stays in: everything up to and with it is the nucleus.
     nucleus = (cumulative < config.top_p).sum(-1, keepdim=True).clamp(max=cumulative.shape[1] - 1)
     total = cumulative.gather(1, nucleus)
-    drawn = torch.as_tensor(uniforms, dtype=torch.float64, device=logits.device)[:, None] * total
+    drawn = torch.as_tensor(uniforms, dtype=wide, device=logits.device)[:, None] * total
     index = (cumulative <= drawn).sum(-1, keepdim=True)
     # Rounding may push the draw onto entries of probability zero, which come last in the order.
     last_possible = (values > -torch.inf).sum(-1, keepdim=True) - 1

@@ -16,6 +16,8 @@ import numpy as np
 
 from speechllm.errors import ConfigError, DataError
 
+DEFAULT_CONFIDENCE = 0.95
+
 
 @dataclass(frozen=True, kw_only=True)
 class BootstrapConfig:
@@ -23,7 +25,7 @@ class BootstrapConfig:
 
     num_resamples: int = 1000
     "0 switches intervals off."
-    confidence: float = 0.95
+    confidence: float = DEFAULT_CONFIDENCE
     "Share of resampled corpora inside the interval (percentile method)."
     seed: int = 0
     "Seed of the resampling."
@@ -34,6 +36,11 @@ class BootstrapConfig:
                 f"num_resamples is {self.num_resamples} and confidence {self.confidence}; "
                 "expected a count from 0 and a share between 0 and 1"
             )
+
+    @property
+    def signature(self) -> str:
+        """What a score's signature says of its interval: nothing of the usual 95 %."""
+        return "" if self.confidence == DEFAULT_CONFIDENCE else f"|interval:{100 * self.confidence:g}%"
 
 
 DEFAULT_BOOTSTRAP = BootstrapConfig()

@@ -29,7 +29,7 @@ def mean_score(
         unit=unit,
         num_scored=len(rows),
         num_failed=len(values) - len(rows),
-        signature=signature,
+        signature=signature + bootstrap.signature,
         higher_is_better=higher_is_better,
         interval=bootstrap_interval(rows, _mean, bootstrap) if len(rows) else None,
         reason=reason or ("" if len(rows) else "there were no items"),

@@ -3,10 +3,15 @@
     WER.score(["good morning"], ["good evening"])                       # WER 50 %
     BLEU.score(references, hypotheses, normaliser=make_normaliser("spoken", "en"))
     WER.compare(references, system_a, system_b)                         # paired bootstrap
+    bleu_for("zh"), error_rates_for("zh")                               # what fits a language
 
 Values come from jiwer (WER, CER) and sacrebleu (BLEU, chrF): sums over the corpus, not means over
 utterances. A hypothesis of None is a failure: counted, not scored. An empty hypothesis is an
 answer, and scored. So is silence where there was speech: all words deleted.
+
+BLEU needs words: sacrebleu's 13a where blanks part them, its zh for Chinese, single characters for Japanese, Korean
+and others (its MeCab tokenisers need packages of their own). Where no blanks part words there is no WER, and CER
+does not count blanks.
 
 BLEU: Papineni 2002, Post 2018 (arXiv:1804.08771). chrF: Popovic 2015.
 """
@@ -16,7 +21,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,6 +35,11 @@ from speechllm.metrics.bootstrap import (
 )
 from speechllm.metrics.normalise import Normaliser, make_normaliser
 from speechllm.metrics.score import Score
+
+NO_BLANKS = frozenset({"ja", "km", "lo", "my", "th", "yue", "zh"})
+"Languages whose writing does not part words by blanks."
+BLEU_TOKENIZERS = {"zh": "zh", "yue": "zh"} | dict.fromkeys(("ja", "km", "ko", "lo", "my", "th"), "char")
+"sacrebleu's tokeniser by language, where 13a does not fit."
 
 Pairs = Sequence[tuple[str, str]]
 "(reference, hypothesis), both normalised."
@@ -76,7 +86,7 @@ class TextMetric:
             unit=self.unit,
             num_scored=len(pairs),
             num_failed=len(references) - len(pairs),
-            signature=f"{self.signature()}|norm:{normaliser.id}",
+            signature=f"{self.signature()}|norm:{normaliser.id}{bootstrap.signature}",
             higher_is_better=self.higher_is_better,
             interval=interval,
             reason=reason if references else "there were no items",
@@ -122,7 +132,8 @@ def asr_bleu(
     `asr` names the recogniser in the signature. The value is bounded by its errors: read it beside that of
     the original speech and of the codec copy, judged by the same recogniser. (CVSS, arXiv:2201.03713, section 5)
     """
-    score = BLEU.score(references, transcripts, normaliser=make_normaliser("spoken", language), bootstrap=bootstrap)
+    normaliser = make_normaliser("spoken", language)
+    score = bleu_for(language).score(references, transcripts, normaliser=normaliser, bootstrap=bootstrap)
     return replace(score, name="ASR-BLEU", signature=f"{score.signature}|asr:{asr}")
 
 
@@ -159,15 +170,23 @@ def _library(name: str) -> ModuleType:
         raise MissingDependencyError(name, "eval", "scoring") from error
 
 
-def _error_rate(pairs: Pairs, unit: str) -> float:
+Unit = Literal["words", "characters", "characters without blanks"]
+
+
+def _error_rate(pairs: Pairs, unit: Unit) -> float:
     jiwer = _library("jiwer")
     rate = jiwer.wer if unit == "words" else jiwer.cer
-    return 100 * float(rate([r for r, _ in pairs], [h for _, h in pairs]))
+    return 100 * float(rate(*([_counted(pair[side], unit) for pair in pairs] for side in (0, 1))))
 
 
-def _edit_statistics(reference: str, hypothesis: str, unit: str) -> np.ndarray:
+def _counted(text: str, unit: Unit) -> str:
+    return "".join(text.split()) if unit == "characters without blanks" else text
+
+
+def _edit_statistics(reference: str, hypothesis: str, unit: Unit) -> np.ndarray:
     """Return [errors, length of the reference] in words or characters."""
     jiwer = _library("jiwer")
+    reference, hypothesis = _counted(reference, unit), _counted(hypothesis, unit)
     out = (jiwer.process_words if unit == "words" else jiwer.process_characters)(reference, hypothesis)
     errors = out.substitutions + out.deletions + out.insertions
     return np.array([errors, out.substitutions + out.deletions + out.hits], dtype=np.float64)
@@ -178,29 +197,34 @@ def _edit_rate(sums: np.ndarray) -> float:
 
 
 @functools.cache
-def _sacrebleu(metric: str) -> Any:
+def _chrf() -> Any:
+    return _library("sacrebleu.metrics").CHRF()
+
+
+@functools.cache
+def _sacrebleu_bleu(tokenizer: str) -> Any:
     # corpora are normalised already, and sacrebleu's warning about tokenised periods is not for them
-    return getattr(_library("sacrebleu.metrics"), metric)(**({"force": True} if metric == "BLEU" else {}))
+    return _library("sacrebleu.metrics").BLEU(force=True, tokenize=tokenizer)
 
 
-def _corpus_score(pairs: Pairs, metric: str) -> float:
-    return float(_sacrebleu(metric).corpus_score([h for _, h in pairs], [[r for r, _ in pairs]]).score)
+def _corpus_score(pairs: Pairs, scorer: Callable[[], Any]) -> float:
+    return float(scorer().corpus_score([h for _, h in pairs], [[r for r, _ in pairs]]).score)
 
 
-def _bleu_statistics(reference: str, hypothesis: str) -> np.ndarray:
+def _bleu_statistics(reference: str, hypothesis: str, tokenizer: str) -> np.ndarray:
     """Return [4 matches, 4 totals, hypothesis length, reference length]."""
-    score = _sentence_bleu().sentence_score(hypothesis, [reference])
+    score = _sentence_bleu(tokenizer).sentence_score(hypothesis, [reference])
     return np.array([*score.counts, *score.totals, score.sys_len, score.ref_len], dtype=np.float64)
 
 
 @functools.cache
-def _sentence_bleu() -> Any:
-    return _library("sacrebleu.metrics").BLEU(effective_order=True)
+def _sentence_bleu(tokenizer: str) -> Any:
+    return _library("sacrebleu.metrics").BLEU(effective_order=True, tokenize=tokenizer)
 
 
 def _bleu_from_sums(sums: np.ndarray) -> float:
     counts, totals = sums[:4].astype(int).tolist(), sums[4:8].astype(int).tolist()
-    score = _sacrebleu("BLEU").compute_bleu(counts, totals, int(sums[8]), int(sums[9]), smooth_method="exp")
+    score = _sacrebleu_bleu("13a").compute_bleu(counts, totals, int(sums[8]), int(sums[9]), smooth_method="exp")
     return float(score.score)
 
 
@@ -256,22 +280,48 @@ CER = TextMetric(
     lambda: f"jiwer:{_version('jiwer')}|level:character, blanks count|corpus",
     "basic",
 )  # fmt: skip
-BLEU = TextMetric(
-    "BLEU", "", True,
-    functools.partial(_corpus_score, metric="BLEU"),
-    _bleu_statistics,
-    _bleu_from_sums,
-    lambda: f"BLEU|{_signature('BLEU')}",
-    "none",
+CER_WITHOUT_BLANKS = TextMetric(
+    "CER", "%", False,
+    functools.partial(_error_rate, unit="characters without blanks"),
+    functools.partial(_edit_statistics, unit="characters without blanks"),
+    _edit_rate,
+    lambda: f"jiwer:{_version('jiwer')}|level:character, blanks dropped|corpus",
+    "basic",
 )  # fmt: skip
 CHRF = TextMetric(
     "chrF", "", True,
-    functools.partial(_corpus_score, metric="CHRF"),
+    functools.partial(_corpus_score, scorer=_chrf),
     _chrf_statistics,
     _chrf_from_sums,
-    lambda: f"chrF2|{_signature('CHRF')}",
+    lambda: f"chrF2|{_signature(_chrf())}",
     "none",
 )  # fmt: skip
+
+
+@functools.cache
+def _bleu(tokenizer: str) -> TextMetric:
+    scorer = functools.partial(_sacrebleu_bleu, tokenizer)
+    return TextMetric(
+        "BLEU", "", True,
+        functools.partial(_corpus_score, scorer=scorer),
+        functools.partial(_bleu_statistics, tokenizer=tokenizer),
+        _bleu_from_sums,
+        lambda: f"BLEU|{_signature(scorer())}",
+        "none",
+    )  # fmt: skip
+
+
+BLEU = _bleu("13a")
+
+
+def bleu_for(language: str) -> TextMetric:
+    """Return BLEU with the tokeniser that fits a language (an ISO code)."""
+    return _bleu(BLEU_TOKENIZERS.get(language, "13a"))
+
+
+def error_rates_for(language: str) -> tuple[TextMetric, ...]:
+    """Return the error rates that fit a language (an ISO code), the most telling of a transcript first."""
+    return (CER_WITHOUT_BLANKS,) if language in NO_BLANKS else (WER, CER)
 
 
 def _version(package: str) -> str:
@@ -280,8 +330,7 @@ def _version(package: str) -> str:
     return importlib.metadata.version(package)
 
 
-def _signature(metric: str) -> str:
+def _signature(scorer: Any) -> str:
     # a fixed signature: sacrebleu itself knows the number of references only after a first corpus
-    scorer = _sacrebleu(metric)
     scorer.corpus_score(["a"], [["a"]])
     return str(scorer.get_signature())

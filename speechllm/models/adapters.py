@@ -5,9 +5,11 @@
     ...                                                                 # train, model.save_pretrained(folder)
     model = merge_adapters(model)                                       # a stock causal LM again
 
+With `four_bit` the frozen matrices stand in four bits while adapters train; what is merged has stock matrices again.
 The rows are trained through peft's `trainable_token_indices`, which stores them alone: an adapter of
 megabytes where `modules_to_save` would store (and could untie) whole matrices.
-(LoRA: arXiv:2106.09685. That frozen trunks do worse than trained ones: arXiv:2306.12925, section 5.)
+(LoRA: arXiv:2106.09685. QLoRA: arXiv:2305.14314. That frozen trunks do worse than trained ones: arXiv:2306.12925,
+section 5.)
 """
 
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from speechllm.errors import ConfigError
 from speechllm.models.causal_lm import num_text_rows
+from speechllm.models.four_bit import FourBitKind, dequantized_linear, is_four_bit, quantize_trunk, replace_module
 from speechllm.vocabulary import TEXT, Vocabulary
 
 
@@ -36,6 +40,8 @@ class LoraSettings:
     "Layers that get an adapter (peft's names); all-linear: every linear layer but the output head."
     train_new_rows: bool = True
     "Train the rows of the non-text ids. Without it audio rows stay as they were initialised."
+    four_bit: FourBitKind | None = None
+    "Keep the frozen matrices in four bits (QLoRA), through bitsandbytes. Made for CUDA; on a CPU it is slow."
 
 
 def add_adapters(model: PreTrainedModel, vocabulary: Vocabulary, settings: LoraSettings, *, seed: int = 0) -> nn.Module:
@@ -51,6 +57,8 @@ def add_adapters(model: PreTrainedModel, vocabulary: Vocabulary, settings: LoraS
         raise ConfigError(
             f"the model has {rows:,} rows, the vocabulary {vocabulary.size:,} ids; call extend_causal_lm first"
         )
+    if settings.four_bit is not None:
+        quantize_trunk(model, settings.four_bit)
     indices = _new_row_indices(model, vocabulary) if settings.train_new_rows else None
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
@@ -59,10 +67,25 @@ def add_adapters(model: PreTrainedModel, vocabulary: Vocabulary, settings: LoraS
         lora_dropout=settings.dropout,
         target_modules=settings.target_modules,
         trainable_token_indices=indices,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return cast(nn.Module, get_peft_model(model, config))
+        adapted = cast(nn.Module, get_peft_model(model, config))
+    _keep_head_bias(adapted)
+    return adapted
+
+
+def _keep_head_bias(model: nn.Module) -> None:
+    """Add the bias of the output layer where peft's layer around it, for trained rows, leaves it out (0.21 does)."""
+    wrapper = cast(Any, model).get_output_embeddings()
+    layer = getattr(wrapper, "original_module", wrapper)
+    if getattr(layer, "bias", None) is None:
+        return
+    with torch.no_grad():
+        nothing = wrapper(torch.zeros(1, layer.weight.shape[1]).to(layer.weight))
+    if not torch.equal(nothing[0], layer.bias):
+        wrapper.register_forward_hook(lambda _, inputs, output: output + layer.bias)
 
 
 def train_new_rows_only(model: PreTrainedModel, vocabulary: Vocabulary) -> PreTrainedModel:
@@ -88,7 +111,23 @@ def merge_adapters(model: nn.Module) -> PreTrainedModel:
     merge = getattr(model, "merge_and_unload", None)
     if merge is None:
         raise ConfigError(f"{type(model).__name__} has no adapters to merge; pass what add_adapters returned")
+    _fold_into_stock_layers(model)
     return cast(Any, merge)()
+
+
+def _fold_into_stock_layers(model: nn.Module) -> None:
+    """Put stock layers, adapters added, in the place of layers in four bits: peft would round the sum to four bits."""
+    for name, layer in list(model.named_modules()):
+        base = getattr(layer, "base_layer", layer)
+        if not is_four_bit(base) or name.endswith(".base_layer"):
+            continue
+        linear = dequantized_linear(base)
+        for adapter in getattr(layer, "active_adapters", ()):
+            linear.weight.data += cast(Any, layer).get_delta_weight(adapter).detach().to(linear.weight)
+        replace_module(model, name, linear)
+    for module in model.modules():
+        if getattr(module, "is_loaded_in_4bit", False) and isinstance(module, PreTrainedModel):
+            cast(Any, module).is_loaded_in_4bit = False
 
 
 def _new_row_indices(model: PreTrainedModel, vocabulary: Vocabulary) -> dict[str, list[int]]:

@@ -43,7 +43,7 @@ class BaseModelConfig:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     "Type of the weights. Training in bfloat16 autocast wants float32 here."
     attn_implementation: str | None = None
-    "`sdpa`, `eager`, `flash_attention_2`, ...; None: what transformers chooses."
+    "`sdpa`, `eager`, `flash_attention_2` (trains with rows_per_batch: 1 only), ...; None: what transformers chooses."
     hidden_size: int = 256
     "Width."
     num_layers: int = 4
@@ -132,7 +132,8 @@ def extend_causal_lm(
 ) -> Model:
     """Append rows for the non-text blocks to the input and output matrices, in place.
 
-    With "centroid" the semantic rows come from the centroids and the other new rows are "mean_noise".
+    With "centroid" the semantic rows come from the centroids and the other new rows are "mean_noise". Where the output
+    layer has a bias, new ids get the mean of the text ids' biases (0 with "zeros").
 
     Raises:
         VocabularyError: the text block does not have as many ids as the model has rows.
@@ -143,8 +144,9 @@ def extend_causal_lm(
             f"the model has {num_text_rows(model):,} rows but the vocabulary's text block has {text_size:,} ids; "
             "build the vocabulary with Vocabulary.for_speech(num_text_rows(model), ...)"
         )
-    before = _matrices(model)
+    before, bias = _matrices(model), _output_bias(model)
     text_rows = [matrix[:text_size].detach().clone() for matrix in before]
+    text_bias = None if bias is None else bias[:text_size].detach().clone()
     model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
     after = _matrices(model)
     assert len(after) == len(before), "resizing must not tie or untie the matrices"
@@ -155,6 +157,11 @@ def extend_causal_lm(
         with torch.no_grad():
             matrix[:text_size] = old
             matrix[text_size:] = rows.to(matrix)
+    if text_bias is not None:
+        extended = cast(Tensor, _output_bias(model))
+        with torch.no_grad():
+            extended[:text_size] = text_bias
+            extended[text_size:] = 0 if init == "zeros" else text_bias.float().mean()
     assert model.config.get_text_config().vocab_size == vocabulary.size, "the config must say what the matrix has"
     return model
 
@@ -185,6 +192,10 @@ def _matrices(model: PreTrainedModel) -> list[Tensor]:
         raise ConfigError(f"{type(model).__name__} has no output matrix, so it is no causal LM; pass a *ForCausalLM")
     outputs = _matrix(output_layer)
     return [inputs] if outputs is inputs else [inputs, outputs]
+
+
+def _output_bias(model: PreTrainedModel) -> Tensor | None:
+    return cast(Tensor | None, getattr(model.get_output_embeddings(), "bias", None))
 
 
 def _matrix(layer: object) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where the rows of new ids start: seven ways to fill them, none of which touches an old row.
+"""Where the rows of new ids start: six ways to fill them, none of which touches an old row.
 
     rows = new_rows(text_rows, 1024, "centroid", generator=generator, centroids=tokenizer.centroids)
 
@@ -24,6 +24,8 @@ from torch import Tensor
 from speechllm.errors import ConfigError
 
 RowInit: TypeAlias = Literal["zeros", "normal", "mean", "multivariate", "mean_noise", "centroid"]
+MIXED_AT_ONCE = 64
+"Rows of `multivariate` that are made at once: each takes as many random numbers as there are text rows."
 NOISE_SHARE = 0.1
 "Noise of `mean_noise` as a share of the text rows' standard deviation."
 
@@ -50,8 +52,9 @@ def new_rows(
         return mean.repeat(num_rows, 1)
     if init == "multivariate":
         # Mixing the centred rows by independent normals gives exactly their covariance, without a factorisation.
-        mix = torch.randn(num_rows, len(rows), generator=generator) / (len(rows) - 1) ** 0.5
-        return mean + mix @ (rows - mean)
+        counts = [min(MIXED_AT_ONCE, num_rows - i) for i in range(0, num_rows, MIXED_AT_ONCE)]
+        mixes = (torch.randn(count, len(rows), generator=generator) for count in counts)
+        return mean + torch.cat([mix @ (rows - mean) for mix in mixes]) / (len(rows) - 1) ** 0.5
     if init == "centroid":
         return mean + std * _projected(centroids, num_rows, D, generator)
     noise = torch.randn(num_rows, D, generator=generator) * std

@@ -11,12 +11,15 @@ a term for the speaker, explained R2 .62 of held-out frames, and 620 training st
 each, tokenizers fitted separately). Not part of the paper (arXiv:2305.09636).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+BLOCK_CODES = 100_000
+"Codes whose frame vectors are held at once while fitting; 128 MB with 2 frames a code of 160 numbers."
 
 
 class LinearStart(nn.Module):
@@ -46,13 +49,13 @@ class LinearStart(nn.Module):
 
     @torch.no_grad()
     def fit(
-        self, conditions: Sequence[np.ndarray], vectors: Sequence[Float[Tensor, "_ D"]], *, ridge: float = 3.0
+        self, conditions: Sequence[np.ndarray], vectors: Iterable[Float[Tensor, "_ D"]], *, ridge: float = 3.0
     ) -> None:
         """Solve the regression.
 
         Args:
             conditions: semantic codes [T] of each utterance.
-            vectors: its frame vectors, T * frames_per_condition of them.
+            vectors: its frame vectors, T * frames_per_condition of them; read one by one and not kept.
             ridge: penalty, in counts: rare codes stay near zero.
         """
         from scipy.sparse import csr_matrix
@@ -63,14 +66,29 @@ class LinearStart(nn.Module):
         rows = np.repeat(np.arange(len(columns)), width)
         ones = np.ones(columns.size, dtype=np.float32)
         design = csr_matrix((ones, (rows, (columns + offsets).ravel())), shape=(len(columns), width * (N + 1)))
-        targets = np.concatenate(
-            [v.reshape(len(c), -1).cpu().numpy() for c, v in zip(conditions, vectors, strict=True)]
-        )
         gram = torch.from_numpy((design.T @ design).toarray())
         gram.diagonal().add_(ridge)
-        moments = torch.from_numpy(np.ascontiguousarray(design.T @ targets))
+        moments = torch.zeros(len(gram), self.table.shape[2])
+        first = 0
+        for targets in _blocks(conditions, vectors):
+            moments += torch.from_numpy(design[first : first + len(targets)].T @ targets)
+            first += len(targets)
         solution = torch.cholesky_solve(moments, torch.linalg.cholesky(gram))
         self.table.copy_(solution.view_as(self.table))
+
+
+def _blocks(
+    conditions: Sequence[np.ndarray], vectors: Iterable[Float[Tensor, "_ D"]]
+) -> Iterator[Float[np.ndarray, "T E"]]:
+    """Yield the vectors under each code side by side, of some utterances at a time."""
+    block: list[np.ndarray] = []
+    for codes, frames in zip(conditions, vectors, strict=True):
+        block.append(frames.reshape(len(codes), -1).cpu().numpy())
+        if sum(map(len, block)) >= BLOCK_CODES:
+            yield np.concatenate(block)
+            block = []
+    if block:
+        yield np.concatenate(block)
 
 
 def _windows(codes: np.ndarray, context: int, nothing: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from speechllm.errors import ConfigError
+from speechllm.nn.precision import widest_float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,12 +180,13 @@ def kmeans(
 def nearest(vectors: Float[Tensor, "T D"], codebook: Float[Tensor, "N D"]) -> Int[Tensor, " T"]:
     """Return the index of the closest row of the codebook in squared Euclidean distance.
 
-    The four best candidates of float32 are compared in float64: float32 alone rounds differently in matrices of
-    another shape, so that an utterance could get another code in another batch.
+    The four best candidates of float32 are compared in float64 (where the device has it): float32 alone rounds
+    differently in matrices of another shape, so that an utterance could get another code in another batch.
     """
     scores = _scores(vectors.float(), codebook.float())
     candidates = scores.topk(min(4, len(codebook)), dim=1, largest=False).indices.sort(dim=1).values
-    distances = (vectors.double()[:, None] - codebook.double()[candidates]).square().sum(2)
+    wide = widest_float(vectors.device)
+    distances = (vectors.to(wide)[:, None] - codebook.to(wide)[candidates]).square().sum(2)
     return candidates.gather(1, distances.argmin(1, keepdim=True))[:, 0]
 
 

@@ -10,21 +10,22 @@
     translate = pipeline("speech-translation", model="checkpoint", src_lang="en", tgt_lang="fr")
     translate("hello.wav", return_transcript=True)                            # {"text": ..., "transcript": ...}
 
-Long audio is cut at pauses. `generate_kwargs` take the names of `generate()`.
+Long audio is cut at pauses. `generate_kwargs` take the names of `generate()`; one that would change nothing (a
+temperature without do_sample=True, a language where there are two) is an error.
 """
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from transformers import AutoFeatureExtractor, Pipeline, PreTrainedModel
+from transformers import AutoFeatureExtractor, AutoModelForCausalLM, Pipeline, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.pipelines.automatic_speech_recognition import AutomaticSpeechRecognitionPipeline
 
-from speechllm.errors import CheckpointError, ConfigError
+from speechllm.errors import CheckpointError, ConfigError, NoCheckpointError, SpeechLLMError
 from speechllm.generation.decode import DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
-from speechllm.hub import Checkpoint, load_checkpoint
+from speechllm.hub import Checkpoint, checkpoint_folder, load_checkpoint
 from speechllm.pipelines.output import TaskOutput
 from speechllm.pipelines.system import AUDIO_TYPES, SpeechSystem
 from speechllm.processor import UnifiedProcessor
@@ -132,6 +133,8 @@ class SpeechTranslationPipeline(_SpeechPipeline):
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         options = _generate_options(generate_kwargs, kwargs)
+        if "language" in options:
+            raise ConfigError("speech-translation has two languages and no option 'language'; pass src_lang, tgt_lang")
         own = {
             "src_lang": src_lang, "tgt_lang": tgt_lang,
             "return_transcript": return_transcript, "return_audio": return_audio,
@@ -149,6 +152,25 @@ class SpeechTranslationPipeline(_SpeechPipeline):
             tag = TaskTag.of("ASR AST" if options.get("return_transcript") else "AST", source, target)
             outputs = self.system.run(tag, inputs, decoding=decoding)
         return [_translated(output, bool(options.get("return_transcript"))) for output in outputs]
+
+
+def load_lm(
+    source: str, *, revision: str | None = None, token: str | bool | None = None, **kwargs: Any
+) -> PreTrainedModel:
+    """Return the LM of a checkpoint folder or repository; its `name_or_path` is the folder where the other parts lie.
+
+    Raises:
+        NoCheckpointError: it is something else; `pipeline()` goes on with the model's own class.
+        SpeechLLMError: it is a checkpoint that must not be loaded, or cannot be fetched.
+    """
+    try:
+        folder = checkpoint_folder(source, revision=revision, token=token)
+    except NoCheckpointError:
+        raise
+    except CheckpointError as error:
+        # After a ValueError pipeline() would try the model's own class, which also takes pickles.
+        raise SpeechLLMError(str(error)) from error
+    return AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **kwargs)
 
 
 def _translated(output: TaskOutput, with_transcript: bool) -> dict[str, Any]:
@@ -187,6 +209,8 @@ def _decoding(base: DecodingConfig, options: Mapping[str, Any]) -> DecodingConfi
     if "max_new_tokens" in options:
         changes["max_text_tokens"] = options["max_new_tokens"]
     sampling = {name: options[name] for name in ("temperature", "top_k", "top_p") if name in options}
-    if options.get("do_sample", False):
-        changes["text"] = SamplingConfig(**{"temperature": 1.0, **sampling})
+    if sampling and not options.get("do_sample", False):
+        raise ConfigError(f"{', '.join(sampling)} changes nothing without sampling; pass do_sample=True as well")
+    if "do_sample" in options:
+        changes["text"] = SamplingConfig(**{"temperature": 1.0, **sampling} if options["do_sample"] else {})
     return dataclasses.replace(base, **changes)

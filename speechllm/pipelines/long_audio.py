@@ -4,6 +4,7 @@
     np.concatenate([piece.samples for piece in pieces])      # the samples of `audio`, none lost, none twice
 
 A piece ends at the quietest moment of the second half of what fits; ties go to the latest, so that pieces are long.
+The last piece is never a splinter, of which a model would only make up words: it has a second, or half of what fits.
 """
 
 import numpy as np
@@ -16,6 +17,8 @@ WINDOW_SECONDS = 0.2
 "Loudness is the mean square over this long: shorter than a pause, longer than a stop consonant's gap."
 STEP_SECONDS = 0.01
 "Cuts fall on this grid."
+LEAST_SECONDS = 1.0
+"Of the last piece."
 
 
 def split_at_silence(audio: Audio, max_seconds: float) -> list[Audio]:
@@ -29,11 +32,12 @@ def split_at_silence(audio: Audio, max_seconds: float) -> list[Audio]:
             f"pieces of {max_seconds} s are too short to cut at a pause; use {4 * WINDOW_SECONDS} s or more"
         )
     longest = seconds_to_samples(max_seconds, audio.sample_rate)
+    least = min(seconds_to_samples(LEAST_SECONDS, audio.sample_rate), longest // 2)
     step = max(seconds_to_samples(STEP_SECONDS, audio.sample_rate), 1)
     pieces, start = [], 0
     while audio.num_samples - start > longest:
         half = start + longest // 2
-        loudness = _loudness(audio, half, start + longest, step)
+        loudness = _loudness(audio, half, min(start + longest, audio.num_samples - least), step)
         # The last of the quietest: np.argmin gives the first, so look from the end.
         quietest = len(loudness) - 1 - int(np.argmin(loudness[::-1]))
         stop = half + quietest * step

@@ -19,11 +19,13 @@ import torch
 
 from speechllm.audio import Audio, AudioSource, load_audio
 from speechllm.errors import CheckpointError, TaskError
+from speechllm.generation.candidates import decode_best, known_text
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.hub import Checkpoint, load_checkpoint
 from speechllm.pipelines.long_audio import split_at_silence
 from speechllm.pipelines.output import TaskOutput, join
 from speechllm.safety import embed_watermark, require_consent
+from speechllm.segments import CodeSegment
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.semantic import SemanticTokenizer
 
@@ -33,8 +35,18 @@ AUDIO_TYPES = (str, Path, bytes, np.ndarray, Mapping, Audio)
 "The forms that one audio input may have (`AudioSource`)."
 Voice: TypeAlias = AudioSource | Sequence[AudioSource] | None
 "One voice for all, a list with one for each input, or none: then a voice is drawn."
+Input: TypeAlias = "AudioSource | EncodedSpeech"
+"What a task reads: text, audio in any form, or audio that is encoded already."
 CONTEXT_SHARE = 0.4
 "At most this share of the model's context is given to input audio: the answer needs room too."
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedSpeech:
+    """One recording as semantic codes: encode once, run many tasks (`SpeechSystem.encode`)."""
+
+    pieces: tuple[CodeSegment, ...]
+    "One, or several where long audio was cut at pauses."
 
 
 class SpeechSystem:
@@ -53,10 +65,13 @@ class SpeechSystem:
         *,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
         decoding: DecodingConfig | None = None,
     ) -> Self:
-        """Load a checkpoint folder or Hub repository."""
-        return cls(load_checkpoint(source, device=device, dtype=dtype), decoding=decoding)
+        """Load a checkpoint folder or Hub repository, of a `revision` if one is given; see `load_checkpoint`."""
+        checkpoint = load_checkpoint(source, device=device, dtype=dtype, revision=revision, token=token)
+        return cls(checkpoint, decoding=decoding)
 
     @property
     def can_speak(self) -> bool:
@@ -88,7 +103,8 @@ class SpeechSystem:
             source: language of the inputs.
             target: language to translate into.
             text: the inputs are texts.
-            speech: also speak the translation: one chain ASR AST S2ST for speech, MT and then TTS for text.
+            speech: also speak the translation: one chain ASR AST S2ST for speech, MT and then TTS for text. What the
+                model translated into nothing stays without sound.
             voice: see `run`.
             consent: see `run`.
             decoding: see `run`.
@@ -99,12 +115,15 @@ class SpeechSystem:
         outputs = self.run(tag, inputs, voice=voice, consent=consent, decoding=decoding)
         if not (speech and text):
             return outputs
-        texts = [output.text for output in outputs]
+        sayable = [i for i, output in enumerate(outputs) if output.text.strip()]
+        if voice is not None and not isinstance(voice, AUDIO_TYPES):
+            _check_voices(voice, len(inputs))
+            voice = [voice[i] for i in sayable]
+        texts = [outputs[i].text for i in sayable]
         spoken = self.speak(texts, language=target, voice=voice, consent=consent, decoding=decoding)
-        return [
-            dataclasses.replace(out, audio=said.audio, is_watermarked=said.is_watermarked)
-            for out, said in zip(outputs, spoken, strict=True)
-        ]
+        for i, said in zip(sayable, spoken, strict=True):
+            outputs[i] = dataclasses.replace(outputs[i], audio=said.audio, is_watermarked=said.is_watermarked)
+        return outputs
 
     def speak(
         self,
@@ -124,10 +143,18 @@ class SpeechSystem:
             decoding=decoding,
         )  # fmt: skip
 
+    def encode(self, audios: Sequence[AudioSource]) -> list[EncodedSpeech]:
+        """Turn audio of any length into what `run` takes in its place, so that several tasks share the work."""
+        _check_list(audios)
+        longest = self._longest_piece()
+        pieces = [split_at_silence(load_audio(audio), longest) for audio in audios]
+        segments = iter(self.processor.audio_segments(piece for found in pieces for piece in found))
+        return [EncodedSpeech(tuple(next(segments) for _ in found)) for found in pieces]
+
     def run(
         self,
         tag: TaskTag | str,
-        inputs: Sequence[AudioSource],
+        inputs: Sequence[Input],
         *,
         voice: Voice = None,
         consent: bool = False,
@@ -140,7 +167,7 @@ class SpeechSystem:
 
         Args:
             tag: the task, for example "[ASR AST English French]".
-            inputs: texts for MT and TTS; else audio in any form, of any length (it is cut at pauses).
+            inputs: texts for MT and TTS; else audio in any form, of any length (it is cut at pauses), or encoded.
             voice: some seconds of a voice to speak with, or a list with one voice for each input.
             consent: the statement that the speakers of `voice` agreed to its use.
             watermark: mark generated speech.
@@ -160,25 +187,27 @@ class SpeechSystem:
         if seed is not None:
             decoding = dataclasses.replace(decoding, seed=seed)
         prompts, owners = self._prompts(tag, inputs)
-        decoded = self.decoder.decode(prompts, [tag.output_modalities] * len(prompts), decoding)
+        if decoding.candidates is not None and known_text(tag) is not None:
+            decoded = decode_best(self.decoder, tag, prompts, [str(text) for text in inputs], decoding)
+        else:
+            decoded = self.decoder.decode(prompts, [tag.output_modalities] * len(prompts), decoding)
         pieces = [[d for d, owner in zip(decoded, owners, strict=True) if owner == i] for i in range(len(inputs))]
         outputs = [join(tag, found) for found in pieces]
         if not sound or "audio" not in tag.output_modalities or not self.can_speak:
             return outputs
         return self._with_speech(outputs, voice, watermark, decoding.seed)
 
-    def _prompts(self, tag: TaskTag, inputs: Sequence[AudioSource]) -> tuple[list[np.ndarray], list[int]]:
+    def _prompts(self, tag: TaskTag, inputs: Sequence[Input]) -> tuple[list[np.ndarray], list[int]]:
         """Return prompt ids and for each the number of the input it belongs to."""
         _check_list(inputs)
         if tag.source == "transcript":
-            for number, text in enumerate(inputs):
-                if not isinstance(text, str) or not text.strip():
-                    raise TaskError(f"{tag}: input {number} is {text!r}, expected a text")
-            return self.processor(tag, inputs), list(range(len(inputs)))
-        longest = self._longest_piece()
-        pieces = [split_at_silence(load_audio(audio), longest) for audio in inputs]
-        owners = [number for number, found in enumerate(pieces) for _ in found]
-        return self.processor(tag, [piece for found in pieces for piece in found]), owners
+            texts = [_checked_text(tag, number, text) for number, text in enumerate(inputs)]
+            return self.processor(tag, texts), list(range(len(texts)))
+        raw = [audio for audio in inputs if not isinstance(audio, EncodedSpeech)]
+        new = iter(self.encode(raw) if raw else [])
+        encoded = [audio if isinstance(audio, EncodedSpeech) else next(new) for audio in inputs]
+        owners = [number for number, speech in enumerate(encoded) for _ in speech.pieces]
+        return [self.processor.encode_prompt(tag.prompt(p.codes)) for speech in encoded for p in speech.pieces], owners
 
     def _longest_piece(self) -> float:
         limit = self.decoder.max_positions
@@ -228,8 +257,7 @@ class SpeechSystem:
         tokenizer = self.semantic_tokenizer()
         if isinstance(voice, AUDIO_TYPES):
             return encode_voice(load_audio(voice), tokenizer, codec, acoustic)
-        if len(voice) != count:
-            raise TaskError(f"{len(voice)} voices came with {count} inputs; give one voice, or one for each")
+        _check_voices(voice, count)
         return [encode_voice(load_audio(one), tokenizer, codec, acoustic) for one in voice]
 
     def sound_parts(self) -> tuple[Any, Any]:
@@ -256,6 +284,17 @@ class SpeechSystem:
         return self.processor.semantic_tokenizer
 
 
-def _check_list(inputs: Sequence[AudioSource]) -> None:
+def _check_voices(voices: Sequence[AudioSource], count: int) -> None:
+    if len(voices) != count:
+        raise TaskError(f"{len(voices)} voices came with {count} inputs; give one voice, or one for each")
+
+
+def _checked_text(tag: TaskTag, number: int, text: Input) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise TaskError(f"{tag}: input {number} is {text!r}, expected a text")
+    return text
+
+
+def _check_list(inputs: Sequence[Input]) -> None:
     if isinstance(inputs, AUDIO_TYPES):
         raise TaskError(f"inputs are one {type(inputs).__name__}, expected a list of them")

@@ -20,7 +20,7 @@ import torch
 from speechllm.audio import Audio, AudioSource, load_audio
 from speechllm.errors import AudioError, ConfigError, TaskError
 from speechllm.generation.acoustic import AcousticDecoding
-from speechllm.generation.cascade import decode_codes
+from speechllm.generation.cascade import decode_codes, require_match
 from speechllm.generation.streaming_speech import StreamConfig, stream_speech
 from speechllm.generation.voice import VoicePrompt
 from speechllm.models.soundstorm import SoundStorm
@@ -56,11 +56,13 @@ def speak_streaming(
 
     Raises:
         ConsentError: a voice without consent; at once, as all that is wrong with the checkpoint or the voice.
+        CheckpointError: the checkpoint cannot speak, or its acoustic model was trained with another codec.
         TaskError: a text is empty; when its turn comes.
     """
     if voice is not None:
         require_consent(consent)
     acoustic, codec = system.sound_parts()
+    require_match(acoustic, codec)
     tag = TaskTag.of("TTS", language)
 
     def pieces() -> Iterator[np.ndarray]:

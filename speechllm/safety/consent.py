@@ -2,7 +2,7 @@
 
 require_consent(consent, "prompt.wav")     # ConsentError unless stated
 
-The command line and the demo call this wherever a voice prompt is given by the user.
+The system and the command line call this wherever a voice prompt is given by the user.
 """
 
 from speechllm.errors import ConsentError

@@ -44,7 +44,7 @@ TASKS: Registry[Task] = Registry("task")
 
 
 def register_task(task: Task) -> Task:
-    """Make `task` usable in tags, configs and the command line."""
+    """Make `task` usable in tags and configs, in this process: each program that names it registers it first."""
     TASKS.register(task.name, task)
     return task
 

@@ -25,7 +25,10 @@ from speechllm.registry import Registry
 
 @runtime_checkable
 class Codec(Protocol):
-    """What the acoustic stages need of a codec."""
+    """What the acoustic stages need of a codec.
+
+    Waveforms and codes may come from any device; what is made of them is where the codec is.
+    """
 
     @property
     def sample_rate(self) -> int:
@@ -67,6 +70,10 @@ class Codec(Protocol):
 
     def codebook_vectors(self) -> Float[Tensor, "K N D"]:
         """Return the vector of each code; a frame is the sum of its levels' vectors."""
+        ...
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the weights to a device."""
         ...
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -185,7 +185,7 @@ class CTCFeatures:
 
     def __call__(self, audio: Audio) -> Float[Tensor, "T D"]:
         """Return the states of the chosen layers."""
-        return encode_in_chunks(audio, self._hop, self.config.chunk_seconds, self._encode)
+        return encode_in_chunks(audio, self.sample_rate, self._hop, self.config.chunk_seconds, self._encode)
 
     def transcribe(self, audio: Audio) -> str:
         """Return what the CTC head writes, greedily: how much of the words the encoder hears."""
@@ -196,7 +196,8 @@ class CTCFeatures:
             texts.append(self.encoder.greedy_text(output.log_probs[0]))
             return output.states[-1][0]
 
-        encode_in_chunks(audio.resampled(self.sample_rate), self._hop, self.config.chunk_seconds, collect)
+        audio, seconds = audio.resampled(self.sample_rate), self.config.chunk_seconds
+        encode_in_chunks(audio, self.sample_rate, self._hop, seconds, collect)
         return " ".join(texts)
 
     def _encode(self, samples: Float[Tensor, " S"]) -> Float[Tensor, "T D"]:

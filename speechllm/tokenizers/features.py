@@ -122,13 +122,19 @@ def samples_per_frame(sample_rate: int, frame_rate: float) -> int:
 
 
 def encode_in_chunks(
-    audio: Audio, hop: int, chunk_seconds: float, encode: Callable[[Float[Tensor, " S"]], Float[Tensor, "T D"]]
+    audio: Audio,
+    sample_rate: int,
+    hop: int,
+    chunk_seconds: float,
+    encode: Callable[[Float[Tensor, " S"]], Float[Tensor, "T D"]],
 ) -> Float[Tensor, "T2 D"]:
     """Encode whole frames of `hop` samples, chunk by chunk; `encode` must return one row per frame.
 
     Raises:
-        AudioError: there are no samples.
+        AudioError: there are no samples, or they are not at `sample_rate`.
     """
+    if audio.sample_rate != sample_rate:
+        raise AudioError(f"audio is at {audio.sample_rate} Hz, expected {sample_rate} Hz; use audio.resampled()")
     if audio.num_samples == 0:
         raise AudioError("audio is empty: it holds no samples to make codes of")
     T = num_frames(audio.num_samples, hop)
@@ -182,7 +188,7 @@ class LogMelFeatures:
 
     def __call__(self, audio: Audio) -> Float[Tensor, "T D"]:
         """Return frames, D = num_mels * 100 / frame_rate."""
-        return encode_in_chunks(audio, self._hop, self.config.chunk_seconds, self._encode)
+        return encode_in_chunks(audio, self.sample_rate, self._hop, self.config.chunk_seconds, self._encode)
 
     def _encode(self, samples: Float[Tensor, " S"]) -> Float[Tensor, "T D"]:
         mel = self._mel(samples[None])[0].T

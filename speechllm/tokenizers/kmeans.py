@@ -34,6 +34,8 @@ class KMeansConfig:
 
 MAX_RESEEDS = 20
 "Rounds in which codes that no frame chose are moved."
+ASSIGN_FRAMES = 4096
+"Frames compared with all centroids at once: the table of distances stays small."
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,26 @@ class FittedKMeans:
     num_frames: int
 
 
+class NearestCentroid:
+    """Finds the nearest centroid of each frame; what depends on the centroids alone is worked out once."""
+
+    def __init__(self, centroids: Float[Tensor, "N D"]):
+        # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for every c. In float64 against cancellation.
+        self._columns = centroids.double().T.contiguous()
+        self._squares = centroids.double().square().sum(1)
+
+    def __call__(self, frames: Float[Tensor, "T D"]) -> Int[Tensor, " T"]:
+        """Return the index of the nearest centroid of each frame; ties go to the lower index."""
+        blocks = frames.split(ASSIGN_FRAMES) if len(frames) else (frames,)
+        return torch.cat([self._nearest(block) for block in blocks])
+
+    def _nearest(self, frames: Float[Tensor, "T D"]) -> Int[Tensor, " T"]:
+        return torch.addmm(self._squares, frames.double(), self._columns, alpha=-2).argmin(dim=1)
+
+
 def assign(frames: Float[Tensor, "T D"], centroids: Float[Tensor, "N D"]) -> Int[Tensor, " T"]:
-    """Return the index of the nearest centroid of each frame; ties go to the lower index."""
-    # |x - c|^2 = |x|^2 - 2 x.c + |c|^2, and |x|^2 is the same for every c. In float64 against cancellation.
-    scores = (centroids.double() ** 2).sum(1) - 2 * frames.double() @ centroids.double().T
-    return scores.argmin(dim=1)
+    """Return the index of the nearest centroid of each frame, once; many calls are cheaper by `NearestCentroid`."""
+    return NearestCentroid(centroids)(frames)
 
 
 def fit_kmeans(
@@ -75,14 +92,18 @@ def fit_kmeans(
     batch_size = max(config.batch_frames, codebook_size)
     # n_init only matters to fit(): partial_fit starts from one k-means++ draw.
     model = MiniBatchKMeans(codebook_size, random_state=seed, batch_size=batch_size)
-    for _ in range(config.passes):
-        order = generator.permutation(len(first))
+
+    def learn(frames: np.ndarray) -> None:
+        order = generator.permutation(len(frames))
         # The last, short batch joins the one before: fewer frames than codes cannot start a codebook.
         for rows in np.array_split(order, max(1, len(order) // batch_size)):
-            model.partial_fit(first[rows])
+            model.partial_fit(frames[rows])
+
+    for _ in range(config.passes):
+        learn(first)
     num_frames = len(first)
     for block in blocks:
-        model.partial_fit((block - mean) / scale)
+        learn((block - mean) / scale)
         num_frames += len(block)
     centroids = _reseed_empty(
         torch.from_numpy(np.asarray(model.cluster_centers_, dtype=np.float32)), torch.from_numpy(first)

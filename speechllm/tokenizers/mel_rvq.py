@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from speechllm.config import build_config, config_to_dict
 from speechllm.errors import CheckpointError, DataError
+from speechllm.nn.precision import widest_float
 from speechllm.nn.pretrained import fingerprint, read_folder, write_folder
 from speechllm.nn.rvq import nearest
 from speechllm.tokenizers.codec import bitrate_kbps, check_codes, check_waveforms, pad_to_frames
@@ -66,9 +67,15 @@ class MelRVQCodec(nn.Module):
         if tuple(codebooks.shape) != shape:
             raise CheckpointError(f"codebooks have shape {tuple(codebooks.shape)}, the config says {shape}")
         self.register_buffer("codebooks", codebooks.float())
-        # Rounding depends on the shape of a batch and could flip a code; in float64 it cannot matter.
-        self.mel = LogMel(config.mel).double()
+        # Rounding depends on the shape of a batch and could flip a code; in float64 it cannot matter. In a tuple the
+        # module stays on the CPU wherever the codec goes: not every device has float64.
+        self._mel = (LogMel(config.mel).double(),)
         self.vocoder = GriffinLim(config.mel, config.vocoder)
+
+    @property
+    def mel(self) -> LogMel:
+        """The float64 spectrogram that is quantised, on the CPU."""
+        return self._mel[0]
 
     @property
     def sample_rate(self) -> int:
@@ -114,7 +121,8 @@ class MelRVQCodec(nn.Module):
         """
         check_waveforms(waveforms)
         patches = self.patches(waveforms)
-        residual = patches.flatten(0, 1)
+        device = self.codebooks.device
+        residual = patches.flatten(0, 1).to(device, widest_float(device))
         codes = []
         for codebook in self.codebooks:
             codes.append(nearest(residual, codebook))
@@ -132,13 +140,14 @@ class MelRVQCodec(nn.Module):
     def decode_mel(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B M T2"]:
         """Return the log-mel frames that the codes stand for, T2 = T * frames_per_patch."""
         check_codes(codes, self.num_codebooks, self.codebook_size)
+        codes = codes.to(self.codebooks.device)
         levels = range(1, codes.shape[1])
         summed = sum((self.codebooks[k][codes[:, k]] for k in levels), start=self.codebooks[0][codes[:, 0]])
         return rearrange(summed, "b t (p m) -> b m (t p)", p=self.config.frames_per_patch)
 
     def patches(self, waveforms: Float[Tensor, "B S"]) -> Float[Tensor, "B T D"]:
-        """Return float64 patches of log-mel frames, D = frames_per_patch * num_mels."""
-        padded = pad_to_frames(waveforms.double(), self.samples_per_frame)
+        """Return float64 patches of log-mel frames on the CPU, D = frames_per_patch * num_mels."""
+        padded = pad_to_frames(waveforms.cpu().double(), self.samples_per_frame)
         return rearrange(self.mel(padded), "b m (t p) -> b t (p m)", p=self.config.frames_per_patch)
 
     def codebook_vectors(self) -> Float[Tensor, "K N D"]:

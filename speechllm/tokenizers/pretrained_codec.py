@@ -141,11 +141,6 @@ class PretrainedCodec(nn.Module):
         return self.config.num_codebooks
 
     @property
-    def num_semantic_codebooks(self) -> int:
-        """Levels, the first ones, that were distilled from a speech encoder and carry content (Mimi: 1)."""
-        return int(getattr(self.model.config, "num_semantic_quantizers", 0))
-
-    @property
     def codebook_size(self) -> int:
         """Codes N of one level."""
         return int(self.model.config.codebook_size)
@@ -178,7 +173,7 @@ class PretrainedCodec(nn.Module):
             AudioError: no samples, or samples that are not finite.
         """
         check_waveforms(waveforms)
-        padded = pad_to_frames(waveforms, self.samples_per_frame)[:, None]
+        padded = pad_to_frames(waveforms.to(self.model.device), self.samples_per_frame)[:, None]
         rows = [self.family.encode(self.model, padded[i : i + 1], self.num_codebooks) for i in range(len(padded))]
         return torch.cat(rows)
 
@@ -190,6 +185,7 @@ class PretrainedCodec(nn.Module):
             VocabularyError: more levels than the codec has, or a code outside its codebook.
         """
         check_codes(codes, self.num_codebooks, self.codebook_size)
+        codes = codes.to(self.model.device)
         S = codes.shape[2] * self.samples_per_frame
         if S == 0:
             return torch.zeros(len(codes), 0, device=codes.device)
@@ -205,13 +201,20 @@ class PretrainedCodec(nn.Module):
         """Return an encoder for one batch of waveforms that arrive in pieces (Mimi)."""
         self._check_streams()
         step = MimiEncoderStep(self.model, self.num_codebooks)
-        return StreamingEncoder(step, num_codebooks=self.num_codebooks, samples_per_frame=self.samples_per_frame)
+        return StreamingEncoder(
+            step,
+            num_codebooks=self.num_codebooks,
+            samples_per_frame=self.samples_per_frame,
+            device=self.model.device,
+        )
 
     def streaming_decoder(self) -> StreamingDecoder:
         """Return a decoder for one batch of codes that arrive in pieces (Mimi)."""
         self._check_streams()
         step = MimiDecoderStep(self.model)
-        return StreamingDecoder(step, num_codebooks=self.num_codebooks, codebook_size=self.codebook_size)
+        return StreamingDecoder(
+            step, num_codebooks=self.num_codebooks, codebook_size=self.codebook_size, device=self.model.device
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from speechllm.audio import Audio
 from speechllm.config import build_config
-from speechllm.errors import ConfigError
+from speechllm.errors import CheckpointError, ConfigError
 from speechllm.tokenizers.features import (
     encode_in_chunks,
     hash_features,
@@ -64,12 +64,23 @@ class TransformersFeatures:
         num_layers = int(self._encoder.config.num_hidden_layers)
         if config.layer is not None and not 0 <= config.layer <= num_layers:
             raise ConfigError(f"layer = {config.layer}, expected 0 to {num_layers} for {config.source}")
+        if self._family == "whisper":
+            longest = int(self._encoder.config.max_source_positions) * self._native_hop / self.sample_rate
+            if config.chunk_seconds > longest:
+                raise ConfigError(f"chunk_seconds = {config.chunk_seconds}, expected at most {longest:g} for Whisper")
         self._fingerprint: str | None = None
 
     @classmethod
     def from_source(cls, config: TransformersFeaturesConfig) -> Self:
-        """Load the encoder that `config.source` names."""
-        return cls(*_load(config.source), config)
+        """Load the encoder that `config.source` names.
+
+        Who names a model trusts its maker: some (facebook/hubert-base-ls960) have pickled weights only, which torch
+        then reads with `weights_only`. `from_pretrained` never does: its folders come in checkpoints of anybody.
+
+        Raises:
+            CheckpointError: there is no such model.
+        """
+        return cls(*_load(config.source, use_safetensors=None), config)
 
     @property
     def sample_rate(self) -> int:
@@ -90,7 +101,7 @@ class TransformersFeatures:
 
     def __call__(self, audio: Audio) -> Float[Tensor, "T D"]:
         """Return frames of one layer, averaged to `frame_rate`."""
-        return encode_in_chunks(audio, self._hop, self.config.chunk_seconds, self._encode)
+        return encode_in_chunks(audio, self.sample_rate, self._hop, self.config.chunk_seconds, self._encode)
 
     def _encode(self, samples: Float[Tensor, " S"]) -> Float[Tensor, "T D"]:
         left = self._overlap // 2
@@ -120,31 +131,42 @@ class TransformersFeatures:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        """Load what `save_pretrained` wrote; `config.source` is not needed any more."""
+        """Load what `save_pretrained` wrote; `config.source` is not needed any more.
+
+        Raises:
+            CheckpointError: a file is missing, or the weights are not safetensors.
+        """
         config = build_config(TransformersFeaturesConfig, read_features_spec(folder)["config"], where=str(folder))
-        return cls(*_load(str(folder)), config)
+        return cls(*_load(str(folder), use_safetensors=True), config)
 
 
-def _load(source: str) -> tuple[Any, Any]:
-    """Return the encoder (of Whisper, without its decoder) and the extractor of its inputs."""
+def _load(source: str, *, use_safetensors: bool | None) -> tuple[Any, Any]:
+    """Return the encoder (of Whisper, without its decoder) and the extractor of its inputs.
+
+    `use_safetensors` is transformers' own: None takes them where there are any.
+    """
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
     from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-    config = AutoConfig.from_pretrained(source)
-    if config.model_type == "whisper":
-        encoder = _whisper_encoder(source, WhisperEncoder)
-    else:
-        encoder = AutoModel.from_pretrained(source)
-    return encoder, AutoFeatureExtractor.from_pretrained(source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+        if config.model_type == "whisper":
+            encoder = _whisper_encoder(source, WhisperEncoder, use_safetensors)
+        else:
+            encoder = AutoModel.from_pretrained(source, use_safetensors=use_safetensors)
+        return encoder, AutoFeatureExtractor.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"cannot load a speech encoder from {source!r}: {reason}") from error
 
 
-def _whisper_encoder(source: str, encoder_class: Any) -> nn.Module:
+def _whisper_encoder(source: str, encoder_class: Any, use_safetensors: bool | None) -> nn.Module:
     from transformers import WhisperModel
 
     # A folder of ours holds the encoder alone, a folder of theirs the encoder in a larger model.
     if (Path(source) / "features.json").exists():
-        return encoder_class.from_pretrained(source)
-    return WhisperModel.from_pretrained(source).encoder
+        return encoder_class.from_pretrained(source, use_safetensors=use_safetensors)
+    return WhisperModel.from_pretrained(source, use_safetensors=use_safetensors).encoder
 
 
 def _framing(config: Any, processor: Any) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from speechllm.audio import Audio
 from speechllm.config import build_config, config_to_dict
 from speechllm.errors import CheckpointError
 from speechllm.tokenizers.features import FeatureExtractor, load_features
-from speechllm.tokenizers.kmeans import KMeansConfig, assign, fit_kmeans
+from speechllm.tokenizers.kmeans import KMeansConfig, NearestCentroid, fit_kmeans
 
 CONFIG_FILE, WEIGHTS_FILE, FEATURES_FOLDER = "config.json", "model.safetensors", "encoder"
 
@@ -62,6 +62,7 @@ class SemanticTokenizer:
     ):
         self.feature_extractor, self.config = features, config
         self._centroids = centroids.detach().float().cpu().contiguous()
+        self._nearest = NearestCentroid(self._centroids)
         width = self._centroids.shape[1]
         self._mean = torch.zeros(width) if mean is None else mean.detach().float().cpu().contiguous()
         self._scale = torch.ones(width) if scale is None else scale.detach().float().cpu().contiguous()
@@ -108,7 +109,7 @@ class SemanticTokenizer:
         return [self._codes(frames) for frames in self.features(audios)]
 
     def _codes(self, frames: Float[Tensor, "T D"]) -> np.ndarray:
-        codes = assign(frames, self._centroids)
+        codes = self._nearest(frames)
         if self.config.deduplicate:
             codes = torch.unique_consecutive(codes)
         return codes.numpy().astype(np.int64)

@@ -122,7 +122,7 @@ class SoundStreamCodec(nn.Module):
             AudioError: no samples, or samples that are not finite.
         """
         check_waveforms(waveforms)
-        padded = pad_to_frames(waveforms, self.samples_per_frame)[:, None]
+        padded = pad_to_frames(waveforms.to(self.quantizer.sums.device), self.samples_per_frame)[:, None]
         return torch.cat([self.quantizer.encode(self.encoder(row[None])) for row in padded])
 
     @torch.no_grad()
@@ -133,6 +133,7 @@ class SoundStreamCodec(nn.Module):
             VocabularyError: more levels than the codec has, or a code outside its codebook.
         """
         check_codes(codes, self.num_codebooks, self.codebook_size)
+        codes = codes.to(self.quantizer.sums.device)
         if codes.shape[2] == 0:
             return torch.zeros(len(codes), 0, device=codes.device)
         return self._decode(codes, None)
@@ -148,6 +149,7 @@ class SoundStreamCodec(nn.Module):
             lambda waveforms: self.quantizer.encode(self.encoder(waveforms[:, None], state)),
             num_codebooks=self.num_codebooks,
             samples_per_frame=self.samples_per_frame,
+            device=self.quantizer.sums.device,
         )
 
     def streaming_decoder(self) -> StreamingDecoder:
@@ -157,6 +159,7 @@ class SoundStreamCodec(nn.Module):
             lambda codes: self._decode(codes, state),
             num_codebooks=self.num_codebooks,
             codebook_size=self.codebook_size,
+            device=self.quantizer.sums.device,
         )
 
     def save_pretrained(self, folder: str | Path) -> None:

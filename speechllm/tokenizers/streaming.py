@@ -29,8 +29,10 @@ class StreamingEncoder:
         *,
         num_codebooks: int,
         samples_per_frame: int,
+        device: torch.device,
     ):
         self.step, self.num_codebooks, self.samples_per_frame = step, num_codebooks, samples_per_frame
+        self.device = device
         self._rest: Tensor | None = None
 
     @torch.no_grad()
@@ -41,6 +43,7 @@ class StreamingEncoder:
             AudioError: no samples, or samples that are not finite.
         """
         check_waveforms(waveforms)
+        waveforms = waveforms.to(self.device)
         pending = waveforms if self._rest is None else torch.cat([self._rest, waveforms], dim=1)
         whole = pending.shape[1] // self.samples_per_frame * self.samples_per_frame
         self._rest = pending[:, whole:]
@@ -69,8 +72,10 @@ class StreamingDecoder:
         *,
         num_codebooks: int,
         codebook_size: int,
+        device: torch.device,
     ):
         self.step, self.num_codebooks, self.codebook_size = step, num_codebooks, codebook_size
+        self.device = device
 
     @torch.no_grad()
     def push(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B S"]:
@@ -80,6 +85,7 @@ class StreamingDecoder:
             VocabularyError: more levels than the codec has, or a code outside its codebook.
         """
         check_codes(codes, self.num_codebooks, self.codebook_size)
+        codes = codes.to(self.device)
         if codes.shape[2] == 0:
             return torch.zeros(len(codes), 0, device=codes.device)
         return self.step(codes)

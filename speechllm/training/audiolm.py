@@ -31,7 +31,7 @@ from speechllm.models.stage_init import start_at_vectors
 from speechllm.models.stage_layouts import STAGES, CodeSizes, StageLayout, remove_repeats
 from speechllm.models.token_lm import StageLMConfig, TokenLM
 from speechllm.tokenizers.codec import Codec
-from speechllm.training.loop import LoopConfig, LoopReport, train_stage
+from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
 from speechllm.training.soundstorm import AcousticUtterance, encode_utterances, fit_to_codes, frames_per_condition
 
 POOL = 8
@@ -249,7 +249,8 @@ def train_audiolm(
             seed=config.seed + number,
         )
         reports[name] = train_stage(stage, run.loop, Path(out) / "run" / name, heads=lm.heads.parameters())
-    model.eval().cpu().save_pretrained(out)
+    model.eval().cpu()
+    save_once(lambda: model.save_pretrained(out))
     return model, reports
 
 

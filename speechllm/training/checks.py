@@ -23,6 +23,7 @@ from speechllm.data.mixture import Mixture
 from speechllm.errors import DataError, VocabularyError
 from speechllm.models.causal_lm import num_text_rows
 from speechllm.processor import EncodedExample, UnifiedProcessor
+from speechllm.segments import PLAIN_TEXT
 from speechllm.tasks import TaskTag
 from speechllm.vocabulary import SEMANTIC, TEXT
 
@@ -82,6 +83,8 @@ def audit_example(example: EncodedExample, processor: UnifiedProcessor) -> None:
     Raises:
         DataError: ids out of range, a mask that is not the targets, no EOS, or parts that the tag does not promise.
     """
+    if example.tag == PLAIN_TEXT:
+        return _audit_plain_text(example, processor)
     ids, mask, vocabulary = np.asarray(example.input_ids), np.asarray(example.loss_mask), processor.vocabulary
     if len(ids) == 0 or ids.min() < 0 or ids.max() >= vocabulary.size:
         raise DataError(f"{example.tag} has ids outside 0..{vocabulary.size - 1}; was it encoded by another processor?")
@@ -98,6 +101,14 @@ def audit_example(example: EncodedExample, processor: UnifiedProcessor) -> None:
     found = tuple(_modality(part, processor) for part in parts)
     if found != expected:
         raise DataError(f"{example.tag} has target parts {found}, expected {expected}")
+
+
+def _audit_plain_text(example: EncodedExample, processor: UnifiedProcessor) -> None:
+    ids = np.asarray(example.input_ids)
+    if not np.isin(ids, np.arange(processor.vocabulary[TEXT].stop)).all():
+        raise DataError("plain text has ids outside the text block; was it encoded by another processor?")
+    if not np.asarray(example.loss_mask).all():
+        raise DataError("plain text has ids without loss; it is learnt as a whole")
 
 
 def _modality(part: np.ndarray, processor: UnifiedProcessor) -> str:

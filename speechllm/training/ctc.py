@@ -23,7 +23,7 @@ from speechllm.errors import DataError
 from speechllm.nn.conformer import ConformerConfig
 from speechllm.tokenizers.ctc_encoder import BLANK, CTCEncoder, CTCEncoderConfig, CTCOutput, save_ctc_encoder
 from speechllm.tokenizers.mel import LogMel, LogMelConfig
-from speechllm.training.loop import LoopConfig, LoopReport, train_stage
+from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
 from speechllm.training.optim import OptimizerConfig
 
 LENGTH_MULTIPLE = 4
@@ -90,13 +90,13 @@ def train_ctc_encoder(
     """Train on every utterance with text in a prepared corpus, both sides of pairs; resumes from `folder`.
 
     Raises:
-        DataError: the corpus has no utterance with text.
+        DataError: the corpus has no utterance with text, or none that is long enough for its text.
     """
     mels, texts = load_spectrograms(corpus_folder, config.num_mels, split)
     stage = CTCStage(mels, texts, config)
     report = train_stage(stage, config.loop, folder, heads=stage.encoder.head.parameters())
     encoder = stage.encoder.eval()
-    save_ctc_encoder(encoder, Path(folder) / "encoder")
+    save_once(lambda: save_ctc_encoder(encoder, Path(folder) / "encoder"))
     return encoder, report
 
 
@@ -135,8 +135,17 @@ class CTCStage:
         self.model: nn.Module = self.encoder
         self.config, self._mels = config, mels
         self._targets = [torch.tensor(self.encoder.indices(text)) for text in texts]
+        # Between equal symbols CTC wants a blank.
+        self._needed = [len(target) + int((target[1:] == target[:-1]).sum()) for target in self._targets]
         self._pooling, self._floor = self.encoder.pooling, float(np.log(self.encoder.mel_config.floor))
         self._plan: tuple[int, list[np.ndarray]] = (-1, [])
+        emissions = [-(-mel.shape[1] // self._pooling) * config.emissions_per_frame for mel in mels]
+        if all(had < needed for had, needed in zip(emissions, self._needed, strict=True)):
+            raise DataError(
+                f"each of {len(texts)} texts is longer than the symbols that the encoder emits for its audio (the "
+                f"first needs {self._needed[0]}, gets {emissions[0]}): nothing can be learnt; raise frame_rate or "
+                "emissions_per_frame, or check that texts and audio belong together"
+            )
 
     def batch(self, step: int) -> dict[str, Any]:
         """Return disturbed spectrograms, their lengths and targets."""
@@ -150,10 +159,11 @@ class CTCStage:
             "lengths": lengths,
             "targets": torch.cat(targets),
             "target_lengths": torch.tensor([len(target) for target in targets]),
+            "needed": torch.tensor([self._needed[index] for index in chosen]),
         }
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Return the CTC loss per character."""
+        """Return the CTC loss per character, and the share of utterances too short for their text."""
         output: CTCOutput = self.model(batch["mel"], batch["lengths"])
         emissions = output.lengths * self.config.emissions_per_frame
         loss = nn.functional.ctc_loss(
@@ -164,7 +174,7 @@ class CTCStage:
             blank=BLANK,
             zero_infinity=True,
         )
-        return loss, {}
+        return loss, {"share_too_short": float((emissions < batch["needed"]).float().mean())}
 
     def _utterances(self, step: int) -> np.ndarray:
         """Return the utterances of batch `step`: each once per epoch, with others of about the same length."""

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from speechllm.config import config_to_dict
-from speechllm.errors import CheckpointError, ConfigError, TrainingError
+from speechllm.errors import ConfigError, TrainingError
 from speechllm.training.optim import OptimizerConfig, build_optimizer
+from speechllm.training.resume import require_same_settings
 from speechllm.training.stage_checkpoint import (
     latest_checkpoint,
     load_stage_checkpoint,
@@ -133,16 +134,28 @@ def train_stage(
     return _Loop(stage, config, Path(folder), heads).run()
 
 
+def save_once(save: Callable[[], None]) -> None:
+    """Call `save` in the first process; return in each once it is done."""
+    from accelerate import PartialState
+
+    state = PartialState()
+    if state.is_main_process:
+        save()
+    state.wait_for_everyone()
+
+
 class _Loop:
     """State of one call of `train_stage`."""
 
     def __init__(self, stage: Stage, config: LoopConfig, folder: Path, heads: Iterable[nn.Parameter]):
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
 
         # The state is the process's: after a Trainer in bf16 it would wrap our model's forward in its autocast.
         AcceleratorState._reset_state()
-        self.accelerator = Accelerator(mixed_precision="no")
+        # A step need not use every parameter: SoundStorm's free heads serve the levels that the batch drew.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[unused])
         self.stage, self.config, self.folder = stage, config, folder
         self.bare = stage.model.to(self.accelerator.device)
         self.optimizer = build_optimizer(self.bare, config.optimizer, heads=heads)
@@ -159,7 +172,8 @@ class _Loop:
         self.bare.train()
         try:
             with _progress_bar(self.config, self.accelerator.is_main_process, first) as show:
-                while done < self.config.steps and not self._out_of_time(earlier):
+                is_last = done >= self.config.steps or self._out_of_time(earlier)
+                while not is_last:
                     row = self._step(done)
                     done += 1
                     self.seconds = earlier + time.perf_counter() - started
@@ -173,6 +187,7 @@ class _Loop:
         finally:
             self.stage.model = self.bare
             self.bare.train(was_training)
+        self._share_buffers()
         return LoopReport(done, self.seconds, tuple(losses), resumed_from=first)
 
     def _step(self, step: int) -> dict[str, float]:
@@ -206,8 +221,21 @@ class _Loop:
             )
 
     def _out_of_time(self, earlier: float) -> bool:
+        """Return the first process's answer: clocks differ, and who stops alone leaves the others waiting for ever."""
+        from accelerate.utils import broadcast_object_list
+
         limit = self.config.max_seconds
-        return limit is not None and self.seconds - earlier >= limit
+        if limit is None:
+            return False
+        return broadcast_object_list([self.seconds - earlier >= limit])[0]
+
+    def _share_buffers(self) -> None:
+        """Give every process the first one's buffers, which its checkpoint has: the last step left each its own."""
+        from accelerate.utils import broadcast
+
+        if self.accelerator.num_processes > 1:
+            for buffer in self.bare.buffers():
+                buffer.copy_(broadcast(buffer.clone()))  # pyright: ignore[reportArgumentType]
 
     def _resume(self) -> int:
         """Restore the last checkpoint, if there is one, and return its step."""
@@ -215,13 +243,7 @@ class _Loop:
         if checkpoint is None:
             return 0
         then, now = read_state(checkpoint)["config"], config_to_dict(self.config)
-        changed = [key for key in now if key not in CHANGEABLE and then.get(key) != now[key]]
-        if changed:
-            key = changed[0]
-            raise CheckpointError(
-                f"{checkpoint} was trained with {key} = {then.get(key)!r}, the config has {now[key]!r}; "
-                "train into another folder, or restore the config to go on"
-            )
+        require_same_settings(checkpoint, then, now, changeable=CHANGEABLE)
         state = load_stage_checkpoint(checkpoint, self.bare, self.optimizer)
         self.seconds = state["seconds"]
         return state["step"]

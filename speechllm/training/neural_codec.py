@@ -39,7 +39,7 @@ from speechllm.training.codec_losses import (
     feature_loss,
     si_snr,
 )
-from speechllm.training.loop import LoopConfig, LoopReport, train_stage
+from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
 from speechllm.training.recordings import Recordings
 
 
@@ -162,7 +162,7 @@ def train_neural_codec(
     stage = NeuralCodecStage(recordings, config)
     report = train_stage(stage, config.loop, Path(out) / "run")
     codec = stage.network.codec.eval()
-    codec.save_pretrained(out)
+    save_once(lambda: codec.save_pretrained(out))
     return codec, report
 
 

@@ -1,4 +1,4 @@
-"""One optimizer out of Muon for hidden matrices and AdamW for everything else.
+"""Optimizers by name; the main one is Muon for hidden matrices with AdamW for everything else.
 
     optimizer = build_optimizer(model, OptimizerConfig(kind="muon", learning_rate=3e-3))
 
@@ -7,12 +7,22 @@
     embeddings   AdamW                       input embeddings, output heads, newly added rows
     rest         AdamW, no weight decay      norms, biases, convolutions
 
+    kind         hidden matrices                          everything else
+    muon         Muon                                     AdamW
+    adamw        AdamW                                    AdamW
+    adamw8bit    AdamW, its moments in 8 bits             AdamW
+    adafactor    Adafactor, factored second moments       Adafactor
+
 The result is one `torch.optim.Optimizer` over all the groups, so that Trainer, Accelerate and
 learning-rate schedules drive it like any other, and its `state_dict` goes to disk and back exactly.
 Muon orthogonalises the momentum of each matrix (Jordan, 2024); its step is scaled to the RMS of an
-AdamW step, so that one learning rate serves both (arXiv:2502.16982, section 2.2).
+AdamW step, so that one learning rate serves both (arXiv:2502.16982, section 2.2). Adafactor is that of
+arXiv:1804.04235 with steps relative to a matrix's own size, no momentum, clipping at 1: for AudioPaLM's training
+(arXiv:2306.12925, section 5) set learning_rate 5e-5, `schedule: constant_with_warmup` and `dropout: 0.1`.
+The 8-bit moments are those of arXiv:2110.02861, through bitsandbytes.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -21,13 +31,14 @@ import torch
 from torch import nn
 
 from speechllm.errors import ConfigError
+from speechllm.models.four_bit import load_bitsandbytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """Which optimizer, and its rates."""
 
-    kind: Literal["muon", "adamw", "adafactor"] = "adamw"
+    kind: Literal["muon", "adamw", "adamw8bit", "adafactor"] = "adamw"
     "muon: Muon for hidden matrices, AdamW elsewhere. adafactor: as AudioPaLM trained (arXiv:2306.12925, section 5)."
     learning_rate: float = 3e-4
     "Peak rate, before any schedule; Muon's is on AdamW's scale."
@@ -72,8 +83,19 @@ class JoinedOptimizer(torch.optim.Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore groups and state written by `state_dict`."""
-        super().load_state_dict(state_dict)
+        """Restore groups and state written by `state_dict`: each member its own, as types of state differ."""
+        first = group = 0
+        state: dict[Any, Any] = {}
+        for member in self.members:
+            last_group = group + len(member.param_groups)
+            stop = first + sum(len(g["params"]) for g in member.param_groups)
+            part = {i: value for i, value in state_dict["state"].items() if first <= i < stop}
+            member.state = defaultdict(dict)
+            member.load_state_dict({"state": part, "param_groups": state_dict["param_groups"][group:last_group]})
+            state.update(member.state)
+            first, group = stop, last_group
+        self.state = defaultdict(dict, state)
+        self.param_groups = [group for member in self.members for group in member.param_groups]
         self._share()
 
     def _share(self) -> None:
@@ -110,14 +132,19 @@ def build_optimizer(
         for name, parameters in groups.items()
     ]
     if config.kind == "adafactor":
-        return torch.optim.Adafactor(dressed, lr=config.learning_rate)
-    muon = [group for group in dressed if config.kind == "muon" and group["name"] == "hidden"]
-    adamw = [group for group in dressed if group not in muon]
+        # Squares are kept above the paper's 1e-30; torch squares the first of the two.
+        return torch.optim.Adafactor(dressed, lr=config.learning_rate, eps=(1e-15, 1e-3))
+    special = [group for group in dressed if config.kind in ("muon", "adamw8bit") and group["name"] == "hidden"]
+    adamw = [group for group in dressed if group not in special]
     members: list[torch.optim.Optimizer] = []
-    if muon:
+    if special and config.kind == "muon":
         members.append(
-            torch.optim.Muon(muon, lr=config.learning_rate, momentum=config.momentum, adjust_lr_fn="match_rms_adamw")
+            torch.optim.Muon(special, lr=config.learning_rate, momentum=config.momentum, adjust_lr_fn="match_rms_adamw")
         )
+    elif special:
+        library = load_bitsandbytes("optimizer kind 'adamw8bit'")
+        rates: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "eps": config.eps}
+        members.append(library.optim.AdamW8bit(special, **rates))
     if adamw:
         members.append(torch.optim.AdamW(adamw, lr=config.learning_rate, betas=config.betas, eps=config.eps))
     return members[0] if len(members) == 1 else JoinedOptimizer(members)

@@ -29,7 +29,7 @@ from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes
 from speechllm.nn.conformer import ConformerConfig, length_mask
 from speechllm.tokenizers.codec import Codec
 from speechllm.training.codec import training_audio
-from speechllm.training.loop import LoopConfig, LoopReport, train_stage
+from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
 
 LENGTH_MULTIPLE = 32
 "Batches are padded to a multiple of so many frames."
@@ -40,7 +40,7 @@ class SoundStormTrainConfig:
     """What a batch holds and what is asked of it."""
 
     max_frames: int = 3_000
-    "Codec frames in a batch, padding included."
+    "Codec frames in a batch, padding included; an utterance that is longer with its prompt makes one by itself."
     prompt_seconds: tuple[float, float] = (3.0, 3.0)
     "Shortest and longest prompt from another utterance of the speaker; each batch draws its length."
     prompt_share: float = 0.9
@@ -364,7 +364,8 @@ def train_soundstorm(
     fit_start(model, utterances)
     stage = SoundStormStage(model, utterances, config.batches, frame_rate=codec.frame_rate, seed=config.seed)
     report = train_stage(stage, config.loop, Path(out) / "run")
-    model.eval().cpu().save_pretrained(out)
+    model.eval().cpu()
+    save_once(lambda: model.save_pretrained(out))
     return model, report
 
 
@@ -418,5 +419,6 @@ def fit_start(model: SoundStorm, utterances: Sequence[AcousticUtterance]) -> Non
     if model.start is None or not isinstance(model.codes, TiedCodes):
         return
     pairs = [fit_to_codes(utterance, model.config.frames_per_condition) for utterance in utterances]
-    vectors = [model.codes.known_sum(torch.from_numpy(acoustic)[None])[0] for _, acoustic in pairs]
+    codes = model.codes
+    vectors = (codes.known_sum(torch.from_numpy(acoustic)[None])[0] for _, acoustic in pairs)
     model.start.fit([semantic for semantic, _ in pairs], vectors)

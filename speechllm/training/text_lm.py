@@ -9,6 +9,8 @@ can be downloaded. (That pretrained text weights matter: AudioPaLM, arXiv:2306.1
 """
 
 import functools
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,12 +21,15 @@ from typing import cast
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from speechllm.config import config_to_dict
 from speechllm.data.collate import Collator
 from speechllm.data.packing import PackedRows
-from speechllm.errors import DataError
+from speechllm.errors import CheckpointError, DataError
+from speechllm.hub import REPLACEABLE
 from speechllm.models.causal_lm import BaseModelConfig, load_base_lm
 from speechllm.models.text_lm import train_bpe
 from speechllm.processor import EncodedExample
+from speechllm.training.loop import save_once
 from speechllm.training.optim import OptimizerConfig
 from speechllm.training.trainer import TrainingConfig, UnifiedTrainer
 
@@ -50,8 +55,10 @@ def pretrain_text_lm(texts: Sequence[str], config: TextLMConfig, folder: str | P
 
     Raises:
         DataError: there is no text.
+        CheckpointError: the folder holds something else than a text LM.
     """
     folder = Path(folder)
+    _check_replaceable(folder)
     texts = [" ".join(text.split()) for text in texts if text.strip()]
     if not texts:
         raise DataError("there is no text to train a text LM on; give a corpus with transcripts")
@@ -63,14 +70,37 @@ def pretrain_text_lm(texts: Sequence[str], config: TextLMConfig, folder: str | P
     seed = config.training.seed
     rows = PackedRows(text_examples(texts, tokenizer, seed=seed), config.training.max_tokens)
     collator = Collator(pad_id=cast(int, tokenizer.pad_token_id), row_tokens=rows.max_tokens)
-    trainer = UnifiedTrainer(model, rows, collator, None, config.training, config.optimizer, partial / "trainer")
+    settings = {"model": config_to_dict(config.model), "vocab_size": config.vocab_size, "texts": _digest(texts, config)}
+    trainer = UnifiedTrainer(
+        model, rows, collator, None, config.training, config.optimizer, partial / "trainer", settings=settings
+    )
     history = trainer.run()
-    model.save_pretrained(partial)
-    shutil.rmtree(partial / "trainer", ignore_errors=True)
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
+
+    def save() -> None:
+        model.save_pretrained(partial)
+        shutil.rmtree(partial / "trainer", ignore_errors=True)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+
+    save_once(save)
     return history
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace anything but a text LM: a wrong path must not cost somebody's files."""
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file, expected a folder for the text LM; choose another path")
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    foreign = [entry for entry in entries if entry.is_dir() or entry.suffix not in REPLACEABLE]
+    if entries and (foreign or not (folder / "config.json").is_file()):
+        raise CheckpointError(
+            f"{folder} holds {(foreign or entries)[0].name} and is no text LM; choose an empty folder"
+        )
+
+
+def _digest(texts: Sequence[str], config: TextLMConfig) -> str:
+    return hashlib.sha256(json.dumps([list(texts), config.extra_texts]).encode()).hexdigest()
 
 
 def text_examples(

@@ -25,14 +25,23 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from speechllm.config import config_to_dict
 from speechllm.data.collate import IGNORED, Collator
 from speechllm.data.packing import PackedRows
 from speechllm.errors import CheckpointError, ConfigError, TrainingError
+from speechllm.training.dropout import residual_dropout
 from speechllm.training.optim import OptimizerConfig, build_optimizer
+from speechllm.training.resume import require_same_settings
 from speechllm.vocabulary import SEMANTIC, Vocabulary
 
 MODALITIES = ("text", "audio")
 MODEL_INPUTS = ("input_ids", "position_ids", "attention_mask")
+SETTINGS_FILE = "settings.json"
+"Beside the checkpoints: what the run was told."
+CHANGEABLE = (
+    "gradient_checkpointing", "cpu", "log_every", "save_every", "keep_checkpoints", "report_to", "show_progress",
+)  # fmt: skip
+"Training settings that may change between two calls for one run: but for rounding they leave the weights alone."
 LOGITS_MULTIPLE = 256
 "Logits rows are rounded up to a multiple of this: kernels are made anew for every new size of a matrix."
 
@@ -55,6 +64,8 @@ class TrainingConfig:
     "Steps over which the learning rate rises from 0."
     max_grad_norm: float = 1.0
     "Gradients are scaled down to this norm; 0: never."
+    dropout: float = 0.0
+    "Share of what embeddings, attention and feed-forward layers put out that is dropped, beside the family's own."
     bf16: bool = False
     "Autocast to bfloat16, on a CPU too (the weights keep their type)."
     gradient_checkpointing: bool = False
@@ -78,6 +89,8 @@ class TrainingConfig:
         for name in ("max_steps", "max_tokens", "rows_per_batch", "gradient_accumulation", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}, expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout = {self.dropout}, expected 0 or more and less than 1")
 
     def arguments(self, folder: Path, learning_rate: float) -> TrainingArguments:
         """Return what the HF Trainer wants to know."""
@@ -117,11 +130,19 @@ class UnifiedTrainer(Trainer):
         config: TrainingConfig,
         optimizer: OptimizerConfig,
         folder: str | Path,
+        *,
+        settings: Mapping[str, Any] | None = None,
     ):
-        """`vocabulary` tells audio from text ids; None: all is text."""
+        """`vocabulary` tells audio from text ids; None: all is text.
+
+        `settings` are plain data beside config and optimizer that a continued run must have in common with its past:
+        its data, its model.
+        """
+        self.settings = {"training": config_to_dict(config), "optimizer": config_to_dict(optimizer), **(settings or {})}
         self._caches = cache_settings(model)
         self._output_layer = cast(nn.Module, cast(PreTrainedModel, model).get_output_embeddings())
         self.rows, self.optimizer_config, self.folder = rows, optimizer, Path(folder)
+        self.dropout = config.dropout
         self._first_audio_id = vocabulary[SEMANTIC].start if vocabulary is not None else None
         self._names = ("other", *collator.tags)
         self._sums = torch.zeros(2, len(self._names), len(MODALITIES), dtype=torch.float64)
@@ -134,6 +155,7 @@ class UnifiedTrainer(Trainer):
                 f"one process sees {arguments.n_gpu} GPUs, expected one for each process; start with "
                 "`accelerate launch` or torchrun, or set CUDA_VISIBLE_DEVICES to one of them"
             )
+        _check_attention(model, config.rows_per_batch)
         super().__init__(model=model, args=arguments, train_dataset=rows, data_collator=collator)  # pyright: ignore[reportArgumentType]
         self.loss_is_scaled_for_ga = True
 
@@ -142,12 +164,29 @@ class UnifiedTrainer(Trainer):
 
         Raises:
             TrainingError: the loss is not finite.
+            CheckpointError: the folder holds a run with other settings.
         """
-        with caches_off(self._caches):
-            self.train(resume_from_checkpoint=last_checkpoint(self.folder))
+        dropout = residual_dropout(cast(nn.Module, self.model), self.dropout)
+        with caches_off(self._caches), dropout:
+            with self.accelerator.main_process_first():  # it removes what is incomplete; the others must not see that
+                checkpoint = last_checkpoint(self.folder)
+                self._check_settings(checkpoint)
+            self.train(resume_from_checkpoint=checkpoint)
         # Accelerate leaves its autocast around `forward`; who decodes next wants the weights' own type.
         self.model = self.accelerator.unwrap_model(cast(nn.Module, self.model), keep_fp32_wrapper=False)
         return self.state.log_history
+
+    def _check_settings(self, checkpoint: str | None) -> None:
+        """Compare the settings with those that the run began with, or write them down for the next call."""
+        path = self.folder / SETTINGS_FILE
+        if checkpoint is not None and path.exists():
+            then = json.loads(path.read_text(encoding="utf-8"))
+            require_same_settings(checkpoint, then, self.settings, changeable=CHANGEABLE)
+        elif self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f".{SETTINGS_FILE}.partial")
+            partial.write_text(json.dumps(self.settings, indent=1) + "\n", encoding="utf-8")
+            partial.replace(path)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer of the config (the Trainer's own arguments know one rate for all)."""
@@ -180,10 +219,10 @@ class UnifiedTrainer(Trainer):
     def _count(self, losses: Tensor, targets: Tensor, places: Tensor, inputs: dict[str, Any]) -> None:
         audio = torch.zeros_like(targets) if self._first_audio_id is None else (targets >= self._first_audio_id).long()
         task = inputs["task_ids"].flatten()[places + 1] if "task_ids" in inputs else torch.zeros_like(targets)
-        bucket = task * len(MODALITIES) + audio
-        num_buckets = self._sums[0].numel()
-        sums = torch.bincount(bucket, losses.double(), num_buckets), torch.bincount(bucket, minlength=num_buckets)
-        self._sums += torch.stack([part.cpu().double() for part in sums]).view_as(self._sums)
+        # Summed on the CPU: in float64, which not every accelerator has.
+        bucket, num_buckets = (task * len(MODALITIES) + audio).cpu(), self._sums[0].numel()
+        sums = torch.bincount(bucket, losses.cpu().double(), num_buckets), torch.bincount(bucket, minlength=num_buckets)
+        self._sums += torch.stack([part.double() for part in sums]).view_as(self._sums)
         self._tokens += inputs["input_ids"].numel()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -194,7 +233,10 @@ class UnifiedTrainer(Trainer):
 
     def _gauges(self) -> dict[str, float]:
         now, processes = time.monotonic(), self.accelerator.num_processes
-        sums, counts = self.accelerator.reduce(self._sums.to(self.args.device), "sum").cpu()  # pyright: ignore[reportAttributeAccessIssue]
+        total = self._sums.clone()
+        if processes > 1:
+            total = cast(Tensor, self.accelerator.reduce(total.to(self.args.device), "sum")).cpu()
+        sums, counts = total
         gauges = {
             "tokens_per_second": round(self._tokens * processes / max(now - self._clock, 1e-9), 1),
             "non_pad_share": round(self.rows.report.non_pad_share, 4),
@@ -209,6 +251,16 @@ class UnifiedTrainer(Trainer):
         self._sums.zero_()
         self._tokens, self._clock = 0, now
         return gauges
+
+
+def _check_attention(model: nn.Module, rows_per_batch: int) -> None:
+    """Refuse what would let packed examples see each other: flash attention finds their borders in single rows only."""
+    implementation = str(getattr(getattr(model, "config", None), "_attn_implementation", None))
+    if "flash" in implementation and rows_per_batch > 1:
+        raise ConfigError(
+            f"attn_implementation = {implementation!r} sees the borders of packed examples only with one row in a "
+            f"batch, rows_per_batch is {rows_per_batch}; set it to 1 (with a longer max_tokens), or use sdpa"
+        )
 
 
 def target_losses(

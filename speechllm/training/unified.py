@@ -1,10 +1,10 @@
 """The config of a unified training and its parts, in the order in which a recipe puts them together.
 
     config = load_config(UnifiedTrainConfig, "config.yaml", ["training.max_steps=200"])
-    model, processor = load_extended_lm(config)
-    trainer = make_trainer(model, load_mixture(config.mixture, processor), config)
+    base = load_extended_lm(config)
+    trainer = make_trainer(base.model, load_mixture(config.mixture, base.processor), config)
     trainer.run()
-    save_checkpoint(config.out, finished_model(trainer), processor)
+    save_checkpoint(config.out, finished_model(trainer), base.processor, codec=base.codec, acoustic=base.acoustic)
 
 (AudioPaLM, arXiv:2306.12925: a text LLM, its matrix extended by audio ids, all parameters trained on tagged tasks.)
 """
@@ -18,14 +18,16 @@ from typing import cast
 from torch import nn
 from transformers import PreTrainedModel
 
+from speechllm.config import config_to_dict
 from speechllm.data.collate import Collator
 from speechllm.data.mixture import Mixture, MixtureConfig
 from speechllm.data.packing import PackedRows
 from speechllm.errors import ConfigError
-from speechllm.hub import load_checkpoint
+from speechllm.hub import Checkpoint, load_checkpoint
 from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters, train_new_rows_only
 from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, load_base_lm, num_text_rows
 from speechllm.models.embedding_init import RowInit
+from speechllm.models.freezing import freeze_modules
 from speechllm.processor import UnifiedProcessor
 from speechllm.tokenizers.semantic import SemanticTokenizer
 from speechllm.training.optim import OptimizerConfig
@@ -55,6 +57,10 @@ class UnifiedTrainConfig:
     "Train adapters and the new rows alone; they are merged before saving. None: all parameters."
     only_new_rows: bool = False
     "Train the rows of the non-text ids and nothing else: a first stage for a pretrained LLM."
+    freeze: list[str] = field(default_factory=list)
+    "Patterns of parameter or module names that are not trained, as `model.layers.0.*`; `*` is everything."
+    unfreeze: list[str] = field(default_factory=list)
+    "Patterns of names that are trained although one of `freeze` names them too."
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(kind="muon", learning_rate=4e-3))
     "Optimizer and rates."
     seed: int = 0
@@ -65,24 +71,32 @@ class UnifiedTrainConfig:
             raise ConfigError("semantic_tokenizer is missing; give its folder, or start_from an existing checkpoint")
         if self.only_new_rows and self.lora is not None:
             raise ConfigError("only_new_rows and lora are both set; adapters train the trunk, keep one of the two")
+        if self.freeze and (self.only_new_rows or self.lora is not None):
+            other = "only_new_rows" if self.only_new_rows else "lora"
+            raise ConfigError(f"freeze and {other} are both set, but {other} freezes the trunk by itself; drop freeze")
+        if self.unfreeze and not self.freeze:
+            raise ConfigError("unfreeze is set without freeze; it makes exceptions: say freeze: ['*'] to begin with")
 
 
-def load_extended_lm(config: UnifiedTrainConfig) -> tuple[PreTrainedModel, UnifiedProcessor]:
-    """Return the LM with rows for all ids, and its processor: from a base LM, or from a checkpoint."""
+def load_extended_lm(config: UnifiedTrainConfig) -> Checkpoint:
+    """Return the LM with rows for all ids, and its processor: from a base LM, or from a checkpoint with all it has."""
     if config.start_from is not None:
-        checkpoint = load_checkpoint(config.start_from)
-        return checkpoint.model, checkpoint.processor
+        return load_checkpoint(config.start_from)
     assert config.semantic_tokenizer is not None, "checked on construction"
     semantic = SemanticTokenizer.from_pretrained(config.semantic_tokenizer)
     model, text_tokenizer = load_base_lm(config.model)
     vocabulary = Vocabulary.for_speech(num_text_rows(model), semantic.codebook_size)
     processor = UnifiedProcessor(text_tokenizer, vocabulary, semantic)
     extend_causal_lm(model, vocabulary, init=config.row_init, centroids=semantic.centroids, seed=config.seed)
-    return model, processor
+    return Checkpoint(model, processor)
 
 
 def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainConfig) -> UnifiedTrainer:
-    """Return the trainer over packed rows of the mixture; with `lora`, over an adapted model."""
+    """Return the trainer over packed rows of the mixture; with `lora`, over an adapted model.
+
+    Raises:
+        ConfigError: what the config wants frozen or in four bits cannot be.
+    """
     processor = mixture.processor
     rows = PackedRows(mixture.example, config.training.max_tokens)
     tags = tuple(dict.fromkeys(component.tasks for component in mixture.config.components))
@@ -92,9 +106,13 @@ def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainC
         trained = add_adapters(model, processor.vocabulary, config.lora, seed=config.seed)
     elif config.only_new_rows:
         trained = train_new_rows_only(model, processor.vocabulary)
+    elif config.freeze:
+        freeze_modules(model, freeze=config.freeze, unfreeze=config.unfreeze)
+    settings = config_to_dict(config)
     return UnifiedTrainer(
-        trained, rows, collator, processor.vocabulary, config.training, config.optimizer, training_folder(config)
-    )
+        trained, rows, collator, processor.vocabulary, config.training, config.optimizer, training_folder(config),
+        settings={name: value for name, value in settings.items() if name not in ("out", "training", "optimizer")},
+    )  # fmt: skip
 
 
 def training_folder(config: UnifiedTrainConfig) -> Path:

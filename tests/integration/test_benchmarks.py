@@ -1,6 +1,8 @@
 """Every benchmark runs at tiny sizes, and refuses to time contestants that do not do the same work."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from benchmarks.evidence.acoustic import parts as acoustic_parts
 from benchmarks.evidence.acoustic import plan as acoustic_plan
 from benchmarks.evidence.acoustic import summary as acoustic_summary
 from benchmarks.evidence.plan import TINY, Folders, RunSpec, plan
+from recipes.quickstart.config import CONFIG, QuickstartConfig
+from speechllm.config import load_config
 
 
 def test_spread_is_ordered_and_ratios_are_formed_by_round():
@@ -87,6 +91,16 @@ def test_training_refuses_layouts_with_another_loss(tiny_lm, monkeypatch):
     monkeypatch.setattr(training, "collate_rows", leaking)
     with pytest.raises(AssertionError, match="the layouts differ"):
         training.check_same_loss(model, processor, examples)
+
+
+def test_what_is_called_quickstart_has_the_sizes_of_the_recipe():
+    recipe = load_config(QuickstartConfig, CONFIG)
+    for sizes in (decoding.SIZES, training.SIZES):
+        (found,) = [size for size in sizes if size.name == "quickstart"]
+        assert (found.num_codes, found.num_text_ids) == (recipe.semantic.codebook_size, recipe.text_lm.vocab_size)
+        assert found.hidden_size == recipe.text_lm.model.hidden_size
+    assert tokenizers._ctc_codes().codebook_size == recipe.semantic.codebook_size
+    assert tokenizers._codec().config == recipe.codec
 
 
 @pytest.mark.parametrize("name", [name for name in tokenizers.PARTS if "Whisper" not in name])
@@ -279,3 +293,14 @@ def test_an_acoustic_claim_says_so_when_it_does_not_hold(right_is_better):
 def test_results_name_no_local_path():
     for path in (Path(machine.__file__).parent).rglob("*.md"):
         assert "/work" not in path.read_text(), path
+
+
+def test_peak_memory_is_that_of_the_program_alone():
+    from benchmarks.measure import peak_memory_mib
+
+    held = bytearray(b"x" * 300 * 2**20)
+    assert peak_memory_mib() > 300
+    code = "from benchmarks.measure import peak_memory_mib; print(peak_memory_mib())"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(child.stdout) < 300, "the parent's memory is not the child's"
+    assert len(held) > 0

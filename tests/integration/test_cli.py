@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from recipes.quickstart.config import CONFIG as QUICKSTART
 from speechllm.audio import Audio, encode_flac, save_audio
 from speechllm.cli.main import app
 from tests.support.tiny import tiny_checkpoint, tiny_speech
@@ -59,6 +60,20 @@ def test_convert_and_resynthesize_write_what_they_say(tmp_path):
     }
 
 
+@pytest.mark.parametrize("folder", ["[runs/corpus]", "a[/1]b", ":100:"])
+def test_text_that_looks_like_markup_is_printed_as_it_is(checkpoint, tmp_path, folder):
+    path = tmp_path / folder / "hello.wav"
+    refused = run("transcribe", path, "--model", checkpoint)
+    assert refused.exit_code == 2
+    assert str(path) in refused.stderr
+    path.parent.mkdir(parents=True)
+    save_audio(Audio(tiny_speech().samples, 16_000), path)
+    for options in ((), ("--json",)):
+        result = run("transcribe", path, path, "--model", checkpoint, *options)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count(str(path)) == 2
+
+
 def test_recordings_of_one_name_are_refused_before_they_overwrite_each_other(tmp_path, tmp_path_factory):
     names = [save_audio(tiny_speech(0.5), path / "x.wav") for path in (tmp_path, tmp_path_factory.mktemp("b"))]
     result = run("resynthesize", *names, "--no-judge", "--out", tmp_path / "heard")
@@ -104,6 +119,7 @@ def test_a_bad_file_gets_one_line(checkpoint, tmp_path, bad):
         (("prepare", "pico", "{folder}/out", "num_sentence=3"), "did you mean 'num_sentences'?"),
         (("train", "unifid", "{folder}/config.yaml"), "did you mean 'unified'?"),
         (("quickstart", "--out", "{folder}/q", "trainnig.max_steps=3"), "did you mean 'training'?"),
+        (("train", "quickstart", str(QUICKSTART), "trainnig.max_steps=3"), "did you mean 'training'?"),
         (("resynthesize", "{recording}", "--no-judge", "--model", "{checkpoint}"), "cannot make sound"),
         (("resynthesize", "{recording}", "--no-judge", "-l", "klingon"), "unknown language 'klingon'"),
         (("train", "codec", "{folder}/nothing.yaml"), "nothing.yaml"),

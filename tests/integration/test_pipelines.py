@@ -5,23 +5,17 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import (
-    AutomaticSpeechRecognitionPipeline,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-    WhisperTokenizer,
-    pipeline,
-)
+from transformers import AutomaticSpeechRecognitionPipeline, WhisperFeatureExtractor, pipeline
 
 import speechllm
 from speechllm.audio import save_audio
 from speechllm.errors import CheckpointError, ConfigError
-from speechllm.pipelines.hf import SpeechRecognitionPipeline, SpeechTranslationPipeline
+from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.sampling import SamplingConfig
+from speechllm.pipelines.hf import SpeechRecognitionPipeline, SpeechTranslationPipeline, _decoding
 from speechllm.pipelines.system import SpeechSystem
 from tests.support.tiny import tiny_checkpoint, tiny_model, tiny_processor, tiny_speech
+from tests.support.tiny_whisper import tiny_whisper
 
 ROOT = Path(__file__).parents[2]
 AUDIO = tiny_speech(0.8)
@@ -68,6 +62,23 @@ def test_options(recognise: SpeechRecognitionPipeline):
         recognise(AUDIO, generate_kwargs={"max_new_token": 3})
 
 
+def test_options_that_would_change_nothing_are_refused(recognise: SpeechRecognitionPipeline, folder: Path):
+    for options in ({"temperature": 0.7}, {"top_k": 3}, {"top_p": 0.9, "do_sample": False}):
+        with pytest.raises(ConfigError, match="pass do_sample=True"):
+            recognise(AUDIO, generate_kwargs=options)
+    assert set(recognise(AUDIO, do_sample=True, temperature=0.7, top_k=3)) == {"text"}
+    translate = pipeline("speech-translation", model=str(folder), device="cpu", src_lang="en", tgt_lang="fr", **SHORT)
+    with pytest.raises(ConfigError, match="no option 'language'"):
+        translate(AUDIO, generate_kwargs={"language": "en"})
+
+
+def test_do_sample_false_switches_sampling_off():
+    sampled = DecodingConfig(text=SamplingConfig(temperature=5.0))
+    assert _decoding(sampled, {}).text == sampled.text
+    assert _decoding(sampled, {"do_sample": False}).text.is_greedy
+    assert _decoding(sampled, {"do_sample": True, "top_k": 2}).text == SamplingConfig(temperature=1.0, top_k=2)
+
+
 def test_translation(folder: Path):
     translate = pipeline("speech-translation", model=str(folder), device="cpu", src_lang="en", tgt_lang="fr", **SHORT)
     assert type(translate) is SpeechTranslationPipeline
@@ -92,26 +103,6 @@ def test_a_loaded_model_and_processor(folder: Path):
     assert given(AUDIO) == named(AUDIO)
     with pytest.raises(CheckpointError, match="does not say where it came from"):
         pipeline("automatic-speech-recognition", model=model, device="cpu")
-
-
-def tiny_whisper(folder: Path) -> Path:
-    """Save a random Whisper, small, with a feature extractor and a tokenizer of letters."""
-    size = 300
-    config = WhisperConfig(
-        vocab_size=size, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, num_mel_bins=80, max_target_positions=40,
-        decoder_start_token_id=1, bos_token_id=1, eos_token_id=2, pad_token_id=0, begin_suppress_tokens=None,
-        suppress_tokens=None,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(config)
-    model.generation_config.max_length = None
-    model.save_pretrained(folder)
-    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
-    special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
-    letters = {letter: i for i, letter in enumerate(["<pad>", *special, *sorted(ByteLevel.alphabet())])}
-    WhisperTokenizer(vocab=letters, merges=[], pad_token="<pad>").save_pretrained(folder)
-    return folder
 
 
 STOCK = """

@@ -1,6 +1,7 @@
 """The promises of the project as a whole: size of files, import time, entry points, recipes, README."""
 
 import importlib.metadata
+import inspect
 import re
 import subprocess
 import sys
@@ -9,7 +10,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
+
+from recipes.compare_inits import CompareInitsConfig
+from recipes.quickstart.config import QuickstartConfig
+from recipes.recorded_steps import RecordedConfig
+from recipes.train_audiolm import AudioLMRecipeConfig
+from recipes.train_codec import CodecRecipeConfig
+from speechllm.cli import build
+from speechllm.config import build_config, config_to_dict, load_config
+from speechllm.training.unified import UnifiedTrainConfig
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -70,9 +79,36 @@ def test_entry_point_is_a_function(point):
     assert callable(point.load())
 
 
+@pytest.mark.parametrize("point", [p for p in _entry_points() if p.group.endswith("recipes")], ids=lambda p: p.name)
+def test_every_recipe_is_called_with_a_config_and_overrides(point):
+    assert list(inspect.signature(point.load()).parameters)[:2] == ["config_path", "overrides"]
+
+
+RECIPE_CONFIGS = {
+    "audiolm_small": ("audiolm", AudioLMRecipeConfig),
+    "codec_16khz": ("codec", CodecRecipeConfig),
+    "embedding_inits": ("compare_inits", CompareInitsConfig),
+    "own_data": ("unified", UnifiedTrainConfig),
+    "quickstart": ("quickstart", QuickstartConfig),
+    "recorded_small": ("recorded", RecordedConfig),
+    "smollm2_whisper": ("recorded", RecordedConfig),
+}
+"By folder of recipes/: the recipe that its YAML files are for, and the class of that recipe's config."
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_recipe_is_valid_yaml(path):
-    assert isinstance(yaml.safe_load(path.read_text(encoding="utf-8")), dict)
+def test_shipped_configs_fit_their_recipe(path):
+    config = load_config(RECIPE_CONFIGS[path.parent.name][1], path)
+    assert build_config(type(config), config_to_dict(config)) == config
+
+
+def test_the_example_of_train_fits_its_recipe():
+    found = re.search(r"Example: speechllm train (\S+) recipes/(\S+)/(\S+) (.+)", build.train.__doc__ or "")
+    assert found is not None
+    recipe, folder, file, overrides = found.groups()
+    expected, config_class = RECIPE_CONFIGS[folder]
+    assert recipe == expected
+    load_config(config_class, ROOT / "recipes" / folder / file, overrides.split())
 
 
 def test_readme_commands_exist():
@@ -89,6 +125,15 @@ def test_readme_commands_exist():
         )
         assert run.returncode == 0, run.stderr
         assert "Example:" in run.stdout
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.md")), ids=lambda p: p.parent.name)
+def test_recipes_are_installed_from_the_clone_with_extras_that_exist(path):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for line in re.findall(r"^pip install .*$", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        found = re.fullmatch(r"pip install -e '\.\[([a-z0-9,]+)\]'", line)
+        assert found is not None, f"{line}: the configs lie in the clone"
+        assert set(found[1].split(",")) <= set(extras)
 
 
 def test_every_command_shows_an_example():

@@ -32,9 +32,14 @@ SENTENCES = (
 SIZES: dict[str, dict[str, Any]] = {
     "llama": {"num_key_value_heads": 2},
     "qwen2": {"num_key_value_heads": 2},
+    "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": 8},
+    "phi": {},
     "gpt_neox": {},
+    "gpt2": {"n_inner": 48},
     "gemma": {"num_key_value_heads": 1, "head_dim": 8},
     "gemma2": {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8, "final_logit_softcapping": 5.0},
+    "gemma3_text": {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8, "final_logit_softcapping": 5.0},
     "cohere": {"num_key_value_heads": 2, "logit_scale": 0.3},
     "granite": {"num_key_value_heads": 2, "logits_scaling": 3.0},
 }
@@ -80,10 +85,12 @@ def tiny_processor(*, semantic: bool = True, num_codes: int = NUM_CODES) -> Unif
     return UnifiedProcessor(tokenizer, vocabulary, tiny_semantic_tokenizer(num_codes) if semantic else None)
 
 
-def tiny_model(vocab_size: int, family: str = "llama", *, tied: bool = False, seed: int = 0) -> PreTrainedModel:
+def tiny_model(
+    vocab_size: int, family: str = "llama", *, tied: bool = False, seed: int = 0, width: int = 32
+) -> PreTrainedModel:
     """Return a random two-layer causal LM of a transformers family, in eval mode."""
     config = AutoConfig.for_model(
-        family, vocab_size=vocab_size, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        family, vocab_size=vocab_size, hidden_size=width, intermediate_size=width * 3 // 2, num_hidden_layers=2,
         num_attention_heads=4, max_position_embeddings=512, tie_word_embeddings=tied, initializer_range=0.2,
         pad_token_id=0, bos_token_id=1, eos_token_id=2, **SIZES[family],
     )  # fmt: skip

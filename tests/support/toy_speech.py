@@ -46,7 +46,7 @@ class ToyJudge:
     def transcribe(self, audios: Sequence[AudioSource], language: str) -> list[str | None]:
         self.calls.append(len(audios))
         sentences = WORDS[language]
-        return [sentences[n] if (n := number_of(audio)) < len(sentences) else None for audio in audios]
+        return [sentences[n] if 0 <= (n := number_of(audio)) < len(sentences) else None for audio in audios]
 
 
 class ToyCodec:
@@ -59,6 +59,9 @@ class ToyCodec:
     def decode(self, codes: Int[Tensor, "B 1 S"]) -> Float[Tensor, "B S"]:
         return (codes[:, 0] - 1000) / 1000
 
+    def to(self, device: str) -> Any:
+        return self
+
 
 class ToySystem:
     """Right on all even sentences; on odd ones it drops the last word, and makes no sound."""
@@ -69,6 +72,9 @@ class ToySystem:
         self.checkpoint = SimpleNamespace(processor=processor, codec=ToyCodec(), model=torch.nn.Linear(2, 2))
         self.can_speak = can_speak
         self.calls: list[tuple[str, int, bool]] = []
+
+    def encode(self, audios: Any) -> list[Any]:
+        return list(audios)
 
     def run(
         self, tag: TaskTag, inputs: Any, *, voice: Any = None, consent: bool = False, watermark: bool = True,

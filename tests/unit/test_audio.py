@@ -82,6 +82,15 @@ def test_int16_arrays_are_scaled_like_files():
     assert np.abs(from_array.samples).max() <= 1
 
 
+def test_unsigned_arrays_are_silent_half_way_up():
+    pcm = np.array([0, 64, 128, 255], dtype=np.uint8)
+    loaded = load_audio({"array": pcm, "sampling_rate": RATE})
+    assert loaded.samples.tolist() == [-1, -0.5, 0, 127 / 128]
+    assert np.array_equal(
+        loaded.samples, load_audio(encoded((pcm / 128 - 1).astype(np.float32), subtype="PCM_U8")).samples
+    )
+
+
 @pytest.mark.parametrize("num_channels", [2, 6])
 def test_channels_are_averaged(num_channels):
     channels = np.stack([tone(frequency=100.0 * (c + 1)).samples for c in range(num_channels)])
@@ -94,6 +103,13 @@ def test_channels_are_averaged(num_channels):
 def test_samples_beyond_one_are_clipped():
     loaded = load_audio({"array": np.array([2.0, -3.0, 0.5]), "sampling_rate": RATE})
     assert loaded.samples.tolist() == [1.0, -1.0, 0.5]
+
+
+def test_resampled_audio_keeps_the_promises_too():
+    square = np.sign(np.sin(2 * np.pi * 500 * np.arange(4_800) / 48_000))
+    assert np.abs(load_audio({"array": square, "sampling_rate": 48_000}, RATE).samples).max() == 1
+    with pytest.raises(AudioError, match="holds no samples"):
+        load_audio({"array": np.ones(1), "sampling_rate": 48_000}, RATE)
 
 
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG"])

@@ -100,6 +100,17 @@ def test_missing_file_and_malformed_override(tmp_path, write):
         load_config(Train, write("out: a"), ["out.x=1"])
 
 
+def test_an_override_that_is_no_yaml_is_named(write):
+    with pytest.raises(ConfigError, match=r"override 'out=\[1': the value is not valid YAML") as caught:
+        load_config(Train, write("out: a"), ["out=[1"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["out: a", "out: a\noptimizer: null", "out: a\noptimizer:"])
+def test_an_empty_section_takes_overrides(write, text):
+    assert load_config(Train, write(text), ["optimizer.kind=muon"]).optimizer == Optimizer(kind="muon")
+
+
 def test_a_misspelt_key_is_named_before_the_one_that_it_leaves_missing():
     @dataclass(frozen=True, kw_only=True)
     class Needs:

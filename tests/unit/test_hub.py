@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from speechllm.errors import CheckpointError, VocabularyError
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.hub import load_checkpoint, push_checkpoint, save_checkpoint
+from speechllm.tokenizers.features import LogMelFeatures
 from tests.support.tiny import tiny_checkpoint, tiny_model, tiny_processor, tiny_speech
 
 
@@ -104,7 +105,9 @@ def test_killed_while_writing_leaves_the_old_one(saved: Path, folder: Path):
     result = subprocess.run([sys.executable, "-c", KILLED, str(folder)], cwd=Path(__file__).parents[2], timeout=120)
     assert result.returncode == -signal.SIGKILL
     assert contents(folder) == contents(saved)
-    load_checkpoint(folder)
+    checkpoint = load_checkpoint(folder)
+    save_checkpoint(folder, checkpoint.model, checkpoint.processor)
+    assert [p.name for p in folder.parent.iterdir()] == ["checkpoint"], "the next one takes the remains along"
 
 
 def test_killed_between_the_renames_is_undone(folder: Path):
@@ -179,6 +182,28 @@ def test_pickled_weights_are_refused(folder: Path):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is no safe weights format"):
         load_checkpoint(folder)
+
+
+def test_pickled_weights_of_a_part_are_refused(folder: Path):
+    (folder / "semantic_tokenizer" / "encoder" / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(CheckpointError, match=r"encoder/pytorch_model\.bin is no safe weights format"):
+        load_checkpoint(folder)
+
+
+def test_folders_that_lead_out_are_refused(tmp_path: Path, folder: Path):
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "codec").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=r"codec leads out of the checkpoint folder"):
+        load_checkpoint(folder)
+
+
+def test_all_parts_go_to_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    moved = []
+    monkeypatch.setattr(LogMelFeatures, "to", lambda self, device: moved.append(device))
+    checkpoint = load_checkpoint(tiny_checkpoint(tmp_path / "out", acoustic=True), device="meta")
+    assert moved == ["meta"]
+    assert checkpoint.codec.codebooks.device.type == "meta"
+    assert {p.device.type for part in (checkpoint.model, checkpoint.acoustic) for p in part.parameters()} == {"meta"}
 
 
 def test_names_that_lead_out_are_refused(tmp_path: Path, folder: Path):

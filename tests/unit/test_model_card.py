@@ -6,36 +6,16 @@ from huggingface_hub import ModelCard
 
 from speechllm.errors import DataError
 from speechllm.evaluation.report import write_report
-from speechllm.evaluation.results import CODEC_COPY, MODEL, EvaluationReport, Measurement
-from speechllm.metrics import Score
+from speechllm.evaluation.results import MODEL, Measurement
 from speechllm.model_card import CardInfo, write_model_card
+from tests.support.tiny_report import WER, tiny_report
 
 INFO = CardInfo(model_name="tiny", license="apache-2.0", data="Nothing at all.", base_model="someone/llm")
-WER = Score(
-    name="WER", value=12.345, unit="%", num_scored=9, num_failed=1, signature="jiwer|x", higher_is_better=False,
-    interval=(10.0, 15.0), reason="1 without an output",
-)  # fmt: skip
-UNJUDGED = Score(
-    name="CER", value=None, unit="%", num_scored=0, num_failed=4, signature="jiwer|y", higher_is_better=False,
-    reason="not judged: no recogniser",
-)  # fmt: skip
-
-
-def report() -> EvaluationReport:
-    first = Measurement(split="test", task="ASR", direction="en", output="transcript", system=MODEL, score=WER)
-    speech = Measurement(split="test", task="TTS", direction="fr", output="audio", system=MODEL, score=UNJUDGED)
-    ceiling = dataclasses.replace(first, task="TTS", output="audio", system=CODEC_COPY)
-    environment = {"command": "speechllm evaluate x", "time": "now", "machine": "m", "versions": {"torch": "2"}}
-    return EvaluationReport(
-        title="<b>t</b>", measurements=[first, speech, ceiling], samples=[], runs=[], config={"seed": 0},
-        environment=environment, checkpoint={}, corpus={"folder": "pico"}, judges={"fr": "not judged"},
-        limits=["small"], histories={"lm": [{"step": 1, "loss": 2.0}]},
-    )  # fmt: skip
 
 
 @pytest.fixture
 def card(tmp_path: Path) -> ModelCard:
-    write_report(report(), tmp_path)
+    write_report(tiny_report(), tmp_path)
     return ModelCard.load(write_model_card(tmp_path / "report.json", INFO, tmp_path / "README.md"))
 
 
@@ -55,8 +35,26 @@ def test_tables_limits_signatures_and_command_are_there(card: ModelCard):
         assert part in card.text
 
 
+@pytest.mark.parametrize("level", [0.95, 0.8])
+def test_page_and_card_name_the_confidence_of_their_intervals(level: float, tmp_path: Path):
+    config = {"seed": 0, "bootstrap": {"confidence": level}}
+    page = write_report(dataclasses.replace(tiny_report(), config=config), tmp_path)
+    card = write_model_card(tmp_path / "report.json", INFO, tmp_path / "README.md")
+    assert f"its {100 * level:g} % bootstrap interval" in page.read_text()
+    assert f"{100 * level:g} % bootstrap interval" in card.read_text()
+
+
+def test_cer_stands_for_transcripts_without_blanks(tmp_path: Path):
+    cer = dataclasses.replace(WER, name="CER")
+    chinese = Measurement(split="test", task="ASR", direction="zh", output="transcript", system=MODEL, score=cer)
+    page = write_report(dataclasses.replace(tiny_report(), measurements=[chinese]), tmp_path).read_text()
+    card = ModelCard.load(write_model_card(tmp_path / "report.json", INFO, tmp_path / "README.md"))
+    assert [result.metric_type for result in card.data.eval_results] == ["cer"]
+    assert "bar chart of scores" in page, "only headlines are drawn"
+
+
 def test_the_page_escapes_what_comes_from_data(tmp_path: Path):
-    page = write_report(report(), tmp_path).read_text()
+    page = write_report(tiny_report(), tmp_path).read_text()
     assert "&lt;b&gt;t&lt;/b&gt;" in page
     assert "<b>t</b>" not in page
 
@@ -71,4 +69,4 @@ def test_no_report_no_card(tmp_path: Path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write the report"):
-        write_report(report(), tmp_path / "file" / "report")
+        write_report(tiny_report(), tmp_path / "file" / "report")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from speechllm.errors import CheckpointError, VocabularyError
 from speechllm.processor import UnifiedProcessor
-from speechllm.segments import CodeSegment, Segment, TextSegment, modalities
+from speechllm.segments import CodeSegment, Segment, TextSegment
 from speechllm.tasks import TaskTag
 from speechllm.vocabulary import SEMANTIC, TEXT, Vocabulary
 from tests.support.tiny import tiny_processor, tiny_speech, tiny_text_tokenizer
@@ -27,7 +27,7 @@ targets = st.lists(texts | codes, min_size=1, max_size=4)
 @given(target=targets)
 def test_decoding_undoes_encoding(target: list[Segment]):
     ids = PROCESSOR.encode_target(target)
-    assert PROCESSOR.decode_target(ids, modalities(target)) == target
+    assert PROCESSOR.decode_target(ids, [segment.modality for segment in target]) == target
 
 
 @given(target=targets, prompt=targets)

@@ -1,4 +1,3 @@
-import itertools
 import json
 
 import numpy as np
@@ -31,18 +30,7 @@ def test_codes_to_ids_and_back_is_the_identity(sizes, data):
     codes = np.array(data.draw(st.lists(st.integers(0, block.size - 1), max_size=50)), dtype=np.int64)
     ids = vocabulary.to_ids(block.name, codes)
     assert np.array_equal(vocabulary.to_codes(block.name, ids), codes)
-    assert all(vocabulary.block_of(int(i)) is block for i in ids)
-
-
-@given(sizes, st.data())
-def test_runs_partition_the_sequence(sizes, data):
-    vocabulary = Vocabulary.from_sizes(sizes)
-    ids = np.array(data.draw(st.lists(st.integers(0, vocabulary.size - 1), max_size=40)), dtype=np.int64)
-    runs = vocabulary.runs(ids)
-    assert np.array_equal(np.concatenate([run for _, run in runs]) if runs else ids, ids)
-    assert all(a != b for (a, _), (b, _) in itertools.pairwise(runs))
-    for name, run in runs:
-        vocabulary.to_codes(name, run)
+    assert all(vocabulary.blocks[i] is block for i in vocabulary.block_indices(ids))
 
 
 @given(sizes)
@@ -63,7 +51,7 @@ def test_text_ids_keep_their_numbers():
 
 @pytest.mark.golden
 def test_hash_of_a_layout_never_changes():
-    # Stored in every checkpoint and shard: a change here would orphan them all.
+    # Stored in every checkpoint: a change here would orphan them all.
     assert Vocabulary.for_speech(600, 512).hash == "faf75f52736c584c"
 
 
@@ -75,16 +63,12 @@ def test_hash_of_a_layout_never_changes():
         (lambda v: v.to_codes("semantic", [3]), r"block 'semantic' holds 11..18"),
         (lambda v: v.to_ids("semantics", [0]), r"no block 'semantics' in the vocabulary; did you mean 'semantic'\?"),
         (lambda v: v.to_ids("semantic", np.array([0.5])), "dtype float64, expected integers"),
-        (lambda v: v.block_of(19), r"expected 0..18"),
+        (lambda v: v.block_indices([19]), r"expected 0..18"),
         (lambda v: Vocabulary.from_sizes([("a", 0)]), "size 0, expected at least 1"),
         (lambda v: Vocabulary.from_sizes([("a", 1), ("a", 1)]), "block names repeat"),
         (lambda v: Vocabulary.from_manifest({**v.manifest(), "hash": "0"}), "it was edited"),
         (lambda v: Vocabulary.from_manifest({**v.manifest(), "version": 9}), "has version 9"),
         (lambda v: Vocabulary.from_manifest({}), "manifest is broken"),
-        (
-            lambda v: v.require_same(Vocabulary.of(text=3), "shard s", "checkpoint c"),
-            "shard s has .* but checkpoint c has",
-        ),
     ],
 )
 def test_mistakes_get_one_clear_line(act, message):

@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, Llam
 from speechllm.data.collate import IGNORED, Collator, collate_rows, task_name
 from speechllm.errors import DataError
 from speechllm.processor import EncodedExample
+from speechllm.tasks import TASKS, Task, TaskTag, register_task
 
 SIZES = {
     "vocab_size": 60,
@@ -82,6 +83,12 @@ def test_tasks_are_numbered_per_token():
 def test_task_name():
     assert task_name("[ASR AST S2ST English French]") == "ASR AST S2ST"
     assert task_name("") == ""
+
+
+def test_a_task_of_ones_own_keeps_its_name(monkeypatch):
+    monkeypatch.setattr(TASKS, "_entries", dict(TASKS._entries))
+    register_task(Task("asr-Noisy", "audio", "transcript"))
+    assert task_name(str(TaskTag.of("asr-Noisy", "en"))) == "asr-Noisy"
 
 
 def test_a_row_that_is_too_long_is_refused():

@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from speechllm.config import build_config
 from speechllm.data.collate import task_name
 from speechllm.data.mixture import BLOCK, Mixture, MixtureComponent, MixtureConfig, load_mixture
 from speechllm.data.tokenize import TokenRow, tokenize_corpus
@@ -125,9 +126,10 @@ def test_tokens_of_another_tokenizer_are_refused(tmp_path):
 
     wav = tmp_path / "a.wav"
     save_audio(tiny_speech(seconds=0.5), wav)
-    prepare_corpus([Record(id="a", split="train", language="en", text="one", audio=wav)], tmp_path / "corpus")
+    prepare_corpus([Record(id="a", split="dev.clean", language="en", text="one", audio=wav)], tmp_path / "corpus")
     tokenize_corpus(tmp_path / "corpus", FakeSemanticTokenizer(16), tmp_path / "tokens")
-    config = MixtureConfig(components=[MixtureComponent(tasks="ASR", folder=str(tmp_path / "tokens"))])
+    data = {"components": [{"tasks": "ASR", "folder": str(tmp_path / "tokens"), "split": "dev.clean"}]}
+    config = build_config(MixtureConfig, data)
     assert len(load_mixture(config, tiny_processor(semantic=False)).example(0)) > 3
     with pytest.raises(DataError):
         load_mixture(config, tiny_processor(semantic=True))

@@ -45,6 +45,29 @@ def test_a_broken_record_is_refused(wrong, message):
         Record(**{"id": "a", "split": "train", "language": "en", "text": "x"} | wrong)
 
 
+def test_a_split_keeps_its_name():
+    assert Record("a", "train.clean.100", "en", "x").split == "train.clean.100"
+
+
+def test_the_digest_changes_with_everything(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"1234")
+    record = Record("a", "train", "en", "x", b"audio", "anna", translation=Translation("fr", "y", path, "paul"))
+    changes = [
+        {"id": "b"}, {"split": "test"}, {"language": "de"}, {"text": "z"}, {"audio": b"sound"}, {"audio": None},
+        {"audio": path}, {"speaker": "eva"}, {"label_source": "pseudo"}, {"translation": None},
+        *({"translation": replace(record.translation, **{name: value})} for name, value in {
+            "language": "it", "text": "z", "audio": b"x", "speaker": "eva", "label_source": "pseudo"}.items()),
+    ]  # fmt: skip
+    digests = [replace(record, **change).digest for change in changes]
+    assert len({record.digest, *digests}) == len(changes) + 1
+    before = record.digest
+    path.write_bytes(b"12345")
+    assert record.digest != before
+    path.unlink()
+    assert record.digest != before
+
+
 @pytest.mark.parametrize(
     "make", [lambda: Record("a", "train", "frnech", "x"), lambda: replace(PAIR, translation=WRONG)]
 )

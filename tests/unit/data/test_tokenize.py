@@ -1,5 +1,7 @@
 """Token shards: codes are the tokenizer's own, in any batching, and never meet another tokenizer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,18 @@ def test_tokens_of_another_tokenizer_are_refused(corpus, tmp_path):
         next(read_tokens(tmp_path / "tokens", "train", expected_fingerprint=other.fingerprint))
     with pytest.raises(DataError, match="begun with fingerprint"):
         tokenize_corpus(corpus, other, tmp_path / "tokens")
+
+
+@pytest.mark.parametrize("changed", ["audio", "translation"])
+def test_a_corpus_that_changed_is_not_taken_for_done(corpus, tmp_path, changed):
+    tokenize_corpus(corpus, FakeSemanticTokenizer(16), tmp_path / "tokens")
+    other = {"audio": noise(77, 0.4), "translation": replace(RECORDS[0].translation, text="autre")}[changed]
+    records = [replace(RECORDS[0], **{changed: other}), *RECORDS[1:], TEXT_ONLY]
+    with pytest.raises(DataError, match="other records"):
+        prepare_corpus(records, corpus, records_per_shard=4)
+    prepare_corpus(records, tmp_path / "other", records_per_shard=4)
+    with pytest.raises(DataError, match="other records"):
+        tokenize_corpus(tmp_path / "other", FakeSemanticTokenizer(16), tmp_path / "tokens")
 
 
 class OutOfRangeTokenizer(FakeSemanticTokenizer):

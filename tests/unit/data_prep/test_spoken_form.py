@@ -32,6 +32,9 @@ def test_no_blank_stands_at_an_end_or_beside_another(text):
         ("[descending tones]", "en", ""),
         ("Dash [-], not (never) said", "en", "dash not said"),
         ("...", "en", ""),
+        ("rock ''n' roll' a''b", "en", "rock n roll a b"),
+        ("\u0928\u092e\u0938\u094d\u0924\u0947!", "hi", "\u0928\u092e\u0938\u094d\u0924\u0947"),
+        ("\u0e1c\u0e39\u0e49 'x'", "th", "\u0e1c\u0e39\u0e49 x"),
     ],
 )
 def test_examples(text, language, said):

@@ -57,6 +57,17 @@ def test_columns_with_the_names_of_fields_need_no_mapping(tmp_path):
     assert record.translation == Translation("fr", "bonjour")
 
 
+def test_json_lines_may_leave_fields_out(tmp_path):
+    rows = [
+        {"text": "good morning", "language": "en"},
+        {"text": "good evening", "language": "en", "split": "test", "who": "anna", "id": "x"},
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = table.records(tmp_path / "t.jsonl", columns={"speaker": "who"})
+    assert (first.id, first.split, first.speaker) == ("0000001", "train", "")
+    assert (second.id, second.split, second.speaker) == ("x", "test", "anna")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -3,11 +3,12 @@ import json
 
 import pytest
 
+from speechllm.audio import Audio
 from speechllm.errors import ConfigError
 from speechllm.evaluation import EvaluationConfig, Judges, evaluate_checkpoint, read_report_json, write_report
 from speechllm.evaluation.results import CODEC_COPY, MODEL, ORIGINAL, OTHERS, RESYNTHESIS, SHUFFLED
 from speechllm.metrics import BootstrapConfig
-from tests.support.toy_speech import ToyJudge, ToySystem
+from tests.support.toy_speech import WORDS, ToyJudge, ToySystem, number_of, tone
 
 CONFIG = EvaluationConfig(
     splits=("test",), speaker_embedder="none", bootstrap=BootstrapConfig(num_resamples=20), num_samples=1
@@ -60,6 +61,60 @@ def test_silence_is_scored_as_an_answer_and_not_left_out(report):
     assert (found.num_scored, found.num_failed) == (9, 0)
     spoken, silent = 3 + 3 + 4 + 3 + 3, 3 + 3 + 4 + 3
     assert found.value == pytest.approx(100 * silent / (spoken + silent))
+
+
+class BlipSystem(ToySystem):
+    """Where others are silent, says 80 ms of something."""
+
+    def _one(self, tag, source):
+        output = super()._one(tag, source)
+        if "audio" in tag.output_modalities and output.audio is None:
+            output.audio = Audio(tone("en", 0).samples[: 16_000 * 80 // 1000], 16_000)
+        return output
+
+
+def test_sound_in_which_nothing_can_be_heard_is_scored_like_silence(report, corpus, judges):
+    blips = evaluate_checkpoint(BlipSystem(), corpus, CONFIG, judges=judges)
+    for task, direction in (("TTS", "en"), ("S2ST", "en-fr")):
+        what = {"task": task, "direction": direction, "system": MODEL, "name": "CER"}
+        found, silent = blips.find(**what)[0].score, report.find(**what)[0].score
+        assert found.num_failed == 0
+        assert found == silent
+
+
+class RecordingSystem(ToySystem):
+    """Keeps the voices that speech was made with, by text, and by semantic code."""
+
+    def __init__(self):
+        super().__init__()
+        self.spoken: set[tuple] = set()
+        self.resynthesised: set[tuple] = set()
+        self.num_syntheses = 0
+
+    def run(self, tag, inputs, *, voice=None, **options):
+        if "audio" in tag.output_modalities:
+            numbers = [WORDS["en"].index(i) if isinstance(i, str) else number_of(i) for i in inputs]
+            self.spoken |= set(zip(numbers, voice or [None] * len(inputs), strict=True))
+        return super().run(tag, inputs, voice=voice, **options)
+
+    def synthesize(self, codes, *, voice=None, seed=0):
+        self.num_syntheses += 1
+        voices = voice or [None] * len(codes)
+        self.resynthesised |= {(int(c[0]), v) for c, v in zip(codes, voices, strict=True)}
+        return super().synthesize(codes, voice=voice, seed=seed)
+
+
+@pytest.mark.parametrize("task", ["TTS", "S2ST"])
+@pytest.mark.parametrize("use_voice_prompts", [True, False])
+def test_resynthesis_speaks_with_the_voices_of_the_model_in_one_batch(task, use_voice_prompts, corpus, judges):
+    system = RecordingSystem()
+    direction = "en" if task == "TTS" else "fr-en"
+    config = dataclasses.replace(CONFIG, tasks=(task,), directions=(direction,), use_voice_prompts=use_voice_prompts)
+    report = evaluate_checkpoint(system, corpus, config, judges=judges)
+    assert value(report, task=task, direction=direction, system=RESYNTHESIS, name="CER") == 0
+    assert system.resynthesised == system.spoken
+    assert {voice is None for _, voice in system.spoken} == {not use_voice_prompts}
+    assert system.num_syntheses == 1
 
 
 def test_speaker_similarity_has_floor_and_ceiling_and_counts_silence_as_failed(report):
@@ -133,3 +188,27 @@ def test_report_on_disk(report, tmp_path):
 def test_bad_config():
     with pytest.raises(ConfigError, match="num_items is 0"):
         EvaluationConfig(num_items=0)
+
+
+def test_speech_that_nobody_judges_may_be_less(corpus):
+    config = dataclasses.replace(CONFIG, num_unjudged_items=1, tasks=("TTS", "S2ST"))
+    report = evaluate_checkpoint(ToySystem(), corpus, config, judges=Judges(ToyJudge("en")))
+    num_items = {run.tag: run.num_items for run in report.runs}
+    assert num_items["[TTS French]"] == num_items["[S2ST English French]"] == 1
+    assert num_items["[TTS English]"] == num_items["[S2ST French English]"] > 1
+
+
+def test_each_recording_is_encoded_once(corpus, monkeypatch):
+    system = ToySystem()
+    encoded = []
+    monkeypatch.setattr(system, "encode", lambda audios: encoded.extend(audios) or list(audios))
+
+    def num_encoded(*tasks):
+        encoded.clear()
+        evaluate_checkpoint(system, corpus, dataclasses.replace(CONFIG, tasks=tasks), judges=Judges())
+        return len(encoded)
+
+    alone = num_encoded("ASR")
+    assert alone > 0
+    # every recording that has a translation has a text as well
+    assert num_encoded("ASR", "AST", "S2ST") == num_encoded("AST", "ASR") == alone

@@ -1,6 +1,7 @@
 import random
 
 from speechllm.data.prepare import read_corpus
+from speechllm.data.records import Record, Translation
 from speechllm.evaluation.items import choose
 from speechllm.tasks import TaskTag
 
@@ -23,6 +24,23 @@ def test_the_choice_depends_on_the_seed_and_not_on_the_order(corpus):
     random.Random(0).shuffle(records)
     assert ids(choose(records, "test", num_items=4, seed=0), "[ASR English]") == chosen
     assert ids(choose(records, "test", num_items=4, seed=1), "[ASR English]") != chosen
+
+
+def test_each_task_gets_its_number_of_items_where_few_have_what_it_needs():
+    """One record in ten has sound, one in seven a translation; ranked first and filtered later, tasks would starve."""
+    records = [
+        Record(
+            f"r{i}", "test", "en", f"text {i}", b"sound" if i % 10 == 0 else None,
+            translation=Translation("fr", f"texte {i}") if i % 7 == 0 else None,
+        )
+        for i in range(2_000)
+    ]  # fmt: skip
+    choice = choose(records, "test", num_items=20, seed=0)
+    assert len(ids(choice, "[ASR English]")) == len(ids(choice, "[TTS English]")) == 20
+    assert len(ids(choice, "[MT English French]")) == len(ids(choice, "[AST English French]")) == 20
+    with_sound = choose([r for r in records if r.audio is not None], "test", num_items=20, seed=0)
+    assert ids(choice, "[ASR English]") == ids(with_sound, "[ASR English]")
+    assert len(choice.items(TaskTag.parse("[ASR English]"), 5)) == 5
 
 
 def test_a_smaller_choice_is_the_start_of_a_larger_one(corpus):

@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from speechllm.audio import Audio, load_audio
-from speechllm.evaluation.judges import Judges, MoonshineJudge, WhisperJudge, shares_tokens
+from speechllm.errors import ConfigError
+from speechllm.evaluation.judges import (
+    JudgeConfig,
+    Judges,
+    MoonshineJudge,
+    WhisperJudge,
+    make_judges,
+    shares_tokens,
+)
+from tests.support.tiny import tiny_speech
+from tests.support.tiny_whisper import tiny_whisper
 from tests.support.toy_speech import ToyJudge
 
 SILENCE = Audio(np.zeros(16_000, np.float32), 16_000)
@@ -57,6 +67,28 @@ def test_a_judge_of_the_tokenizers_family_is_circular(source: str, shares: bool)
     judge = ToyJudge("fr", name="whisper-base")
     assert shares_tokens(judge, SimpleNamespace(processor=processor)) is shares
     assert shares_tokens(judge, SimpleNamespace(processor=None)) is False
+
+
+def test_english_by_a_whisper_that_is_not_named_is_refused():
+    with pytest.raises(ConfigError, match=r"name the checkpoint in judge\.whisper"):
+        make_judges(JudgeConfig(english="whisper"))
+
+
+class CountingWhisper(WhisperJudge):
+    """Writes the seconds of each piece that the model gets."""
+
+    def _generate(self, samples, language):
+        return [f"{len(piece) / 16_000:.0f}" for piece in samples]
+
+
+def test_whisper_hears_all_of_long_speech(tmp_path):
+    judge = CountingWhisper(str(tiny_whisper(tmp_path / "whisper")), batch_size=2)
+    heard = judge.transcribe([tiny_speech(70.0), SILENCE, tiny_speech(5.0)], "en")
+    seconds = [int(part) for part in str(heard[0]).split()]
+    assert len(seconds) >= 3
+    assert max(seconds) <= 30
+    assert sum(seconds) == pytest.approx(70, abs=2)
+    assert heard[1:] == [None, "5"]
 
 
 @pytest.mark.assets

@@ -55,6 +55,15 @@ def test_mel_distance_knows_equal_louder_and_other_sound():
     assert (empty.num_scored, empty.num_failed) == (1, 1)
 
 
+def test_silence_does_not_bias_the_loudness():
+    """The copy is the sound at half its level, with an inaudible hiss where the original has digital silence."""
+    sound = tiny_speech(1.0)
+    original = np.concatenate([sound.samples, np.zeros(16_000, np.float32)])
+    hiss = 3e-6 * np.random.default_rng(0).standard_normal(len(original)).astype(np.float32)
+    originals, copies = ([Audio(samples, 16_000)] for samples in (original, 0.5 * original + hiss))
+    assert mel_distance(originals, copies).value < 1.0
+
+
 def test_wrong_numbers_of_texts_and_mute_checkpoints_are_refused(system, tmp_path):
     with pytest.raises(DataError, match="1 recordings and 2 texts"):
         resynthesize(system, [tiny_speech()], language="en", judge=None, embedder=None, texts=["a", "b"])

@@ -8,6 +8,7 @@ import torch
 
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.generation.grammar import Grammar, GrammarLogitsProcessor
+from speechllm.generation.sampling import SamplingConfig
 from speechllm.segments import TextSegment
 from tests.support.tiny import tiny_model, tiny_processor
 
@@ -59,6 +60,15 @@ def test_one_prompt_equals_a_batch(decoder: LMDecoder):
         (alone,) = decoder.decode([prompt], [grammar], config)
         assert alone.ids.tolist() == expected.ids.tolist()
         assert alone.score == pytest.approx(expected.score, abs=1e-3)
+
+
+def test_sampled_audio_does_not_depend_on_neighbours_without_audio(decoder: LMDecoder):
+    """Sequence i draws from (seed, i), whatever the grammars of those before it."""
+    audio = SamplingConfig(temperature=1.0)
+    config = DecodingConfig(num_beams=2, max_text_tokens=4, max_audio_seconds=0.8, audio=audio, min_audio_tokens=10)
+    text_first = decoder.decode(PROMPTS[:2], [("text",), ("text", "audio")], config)
+    audio_first = decoder.decode(PROMPTS[:2], [("text", "audio"), ("text", "audio")], config)
+    assert text_first[1].ids.tolist() == audio_first[1].ids.tolist()
 
 
 def test_beams_agree_with_transformers(decoder: LMDecoder):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AddedToken
 
 from speechllm.errors import TaskError
 from speechllm.generation.grammar import CLOSING, FREE, LAST, OPEN, Limits, Progress, head_rows
-from speechllm.vocabulary import SEMANTIC
-from tests.support.tiny import tiny_processor
+from speechllm.processor import UnifiedProcessor
+from speechllm.vocabulary import SEMANTIC, Vocabulary
+from tests.support.tiny import tiny_processor, tiny_text_tokenizer
 
 PROCESSOR = tiny_processor(semantic=False)
 VOCABULARY, EOS = PROCESSOR.vocabulary, PROCESSOR.eos_id
@@ -35,6 +37,18 @@ def test_rows_hold_what_their_modality_needs(modality):
     else:
         assert legal[OPEN] == set(range(len(PROCESSOR.text_tokenizer))) - {0, 1, 2}
         assert rows.ids.tolist() == list(range(NEXT + 1)), "a prefix, so that no copy of the matrix is needed"
+
+
+def test_special_tokens_without_a_name_are_no_text():
+    """Such as <|eot_id|> and the reserved ones of Llama 3: decoding would drop them silently."""
+    tokenizer = tiny_text_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|reserved_0|>", special=True), AddedToken("<word>", special=False)])
+    reserved, word = tokenizer.convert_tokens_to_ids(["<|reserved_0|>", "<word>"])
+    assert reserved not in tokenizer.all_special_ids, "else this test tests nothing"
+    rows = head_rows(UnifiedProcessor(tokenizer, Vocabulary.for_speech(len(tokenizer), 16), None), "text")
+    legal = set(rows.ids[rows.legal[OPEN]].tolist())
+    assert reserved not in legal
+    assert word in legal
 
 
 def test_parts_follow_each_other():

@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speechllm.errors import DataError
-from speechllm.metrics import BLEU, CER, CHRF, WER, BootstrapConfig, asr_bleu, make_normaliser
+from speechllm.metrics import (
+    BLEU,
+    CER,
+    CHRF,
+    WER,
+    BootstrapConfig,
+    asr_bleu,
+    bleu_for,
+    error_rates_for,
+    make_normaliser,
+)
 
 METRICS = [WER, CER, BLEU, CHRF]
 FAST = BootstrapConfig(num_resamples=20)
@@ -105,6 +115,48 @@ def test_compare_is_paired():
 def test_signatures_name_library_and_normaliser():
     assert WER.score(["a"], ["a"]).signature == f"jiwer:{version('jiwer')}|level:word|corpus|norm:basic.v1"
     assert "tok:13a" in BLEU.score(["a"], ["a"]).signature
+
+
+def test_each_language_has_the_tokeniser_and_the_error_rate_that_fit_it():
+    assert [bleu_for(code) is BLEU for code in ("en", "fr", "vi")] == [True] * 3
+    assert "tok:zh" in bleu_for("zh").score(["今天天气很好"], ["今天天气很好"]).signature
+    assert "tok:char" in bleu_for("ja").score(["良い天気です"], ["良い天気です"]).signature
+    assert error_rates_for("ko") == (WER, CER)
+    assert [metric.name for metric in error_rates_for("th")] == ["CER"]
+
+
+@pytest.mark.parametrize("language", ["zh", "ja", "th"])
+def test_one_wrong_character_in_a_sentence_without_blanks_is_no_wrong_sentence(language):
+    references, hypotheses = ["今天天气很好我们去公园", "你好 世界"], ["今天天气很坏我们去公园", "你好世界"]
+    (rate,) = error_rates_for(language)
+    assert rate.score(references, hypotheses).value == pytest.approx(100 / 15), "and blanks are no characters"
+    assert rate.score(references, hypotheses, bootstrap=FAST).interval is not None
+    found = bleu_for(language).score(references, hypotheses).value
+    assert 50 < found < 100
+    assert BLEU.score(references, hypotheses).value < 20
+    tokenizer = {"zh": "zh"}.get(language, "char")
+    assert found == sacrebleu.corpus_bleu(hypotheses, [references], tokenize=tokenizer).score
+
+
+@pytest.mark.parametrize("language", ["zh", "th"])
+@given(
+    corpus=st.lists(st.tuples(st.text("今天气好", min_size=4), st.text("今天气好", min_size=1)), min_size=1, max_size=4)
+)
+@settings(max_examples=25, deadline=None)
+def test_sums_of_statistics_give_the_corpus_value_without_blanks(language, corpus):
+    for metric in (bleu_for(language), *error_rates_for(language)):
+        sums = sum(metric.statistics(reference, hypothesis) for reference, hypothesis in corpus)
+        assert metric.from_sums(sums) == pytest.approx(metric.corpus(corpus))
+
+
+def test_asr_bleu_takes_the_tokeniser_of_the_language():
+    assert "tok:zh" in asr_bleu(["今天天气很好"], ["今天天气很好"], language="zh", asr="x").signature
+
+
+def test_a_signature_says_how_wide_an_unusual_interval_is():
+    narrow = BootstrapConfig(num_resamples=20, confidence=0.5)
+    assert WER.score(["a b", "c"], ["a b", "d"], bootstrap=narrow).signature.endswith("|norm:basic.v1|interval:50%")
+    assert "interval" not in WER.score(["a b", "c"], ["a b", "d"], bootstrap=FAST).signature
 
 
 def test_asr_bleu_normalises_both_sides_and_names_the_recogniser():

@@ -1,8 +1,13 @@
+import typing
+
 import pytest
 import torch
 
 from speechllm.errors import ConfigError
-from speechllm.models.embedding_init import new_rows
+from speechllm.models.causal_lm import extend_causal_lm
+from speechllm.models.embedding_init import RowInit, new_rows
+from speechllm.vocabulary import Vocabulary
+from tests.support.tiny import tiny_model
 
 
 @pytest.fixture
@@ -47,8 +52,43 @@ def test_centroid_rows_keep_who_is_near_whom(text_rows, width):
     assert distances.argmin(1).tolist() == [i ^ 1 for i in range(16)]
 
 
-def test_same_seed_same_rows(text_rows):
-    assert torch.equal(make(text_rows, "multivariate"), make(text_rows, "multivariate"))
+@pytest.mark.parametrize("width", [5, 16])
+def test_centroid_rows_are_the_codebook_in_another_basis(text_rows, width):
+    """Where there is room all distances stay, up to one scale; the mean row is that of the text."""
+    centroids = torch.randn(12, width, generator=torch.Generator().manual_seed(3)) + 4
+    rows = make(text_rows, "centroid", 12, centroids)
+    upper = torch.triu_indices(12, 12, 1)
+    ratio = (torch.cdist(rows, rows) / torch.cdist(centroids, centroids))[upper[0], upper[1]]
+    assert ratio.max() / ratio.min() < 1.001
+    assert torch.allclose(rows.mean(0), text_rows.mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("init", typing.get_args(RowInit))
+def test_rows_are_a_function_of_the_seed_and_leave_text_alone(text_rows, init):
+    before, centroids = text_rows.clone(), torch.randn(300, 7, generator=torch.Generator().manual_seed(3))
+    first, second = (make(text_rows, init, centroids=centroids) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(text_rows, before)
+    assert first.shape == (300, 16)
+    assert first.dtype == torch.float32
+    half = make(text_rows.bfloat16(), init, centroids=centroids)
+    assert torch.allclose(half, first, atol=0.05)
+    other = new_rows(text_rows, 300, init, generator=torch.Generator().manual_seed(2), centroids=centroids)
+    assert torch.equal(other, first) == (init in ("zeros", "mean"))
+
+
+@pytest.mark.parametrize("family", ["llama", "phi"])
+def test_mean_rows_bound_the_shift_of_text_probabilities(family):
+    """Hewitt's law: n ids at the mean logit of V take at most n of V + n shares (Jensen), head bias or not."""
+    vocabulary = Vocabulary.for_speech(60, 20)
+    model = tiny_model(60, family)
+    if model.get_output_embeddings().bias is not None:
+        torch.nn.init.normal_(model.get_output_embeddings().bias)
+    ids = torch.randint(60, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model(ids).logits.softmax(-1)
+        after = extend_causal_lm(model, vocabulary, init="mean")(ids).logits.softmax(-1)
+    assert (after[..., :60] >= before * 60 / vocabulary.size * (1 - 1e-5)).all()
 
 
 def test_centroid_errors(text_rows):

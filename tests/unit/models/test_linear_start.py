@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from speechllm.models import linear_start
 from speechllm.models.linear_start import LinearStart
 
 N, R, D, CONTEXT = 6, 2, 3, 1
@@ -36,6 +37,15 @@ def test_it_recovers_what_is_linear(world):
         condition = torch.from_numpy(np.repeat(codes, R))[None]
         predicted = start(condition, torch.tensor([condition.shape[1]]))[0]
         torch.testing.assert_close(predicted, vectors, atol=1e-2, rtol=0)
+
+
+def test_frame_vectors_are_read_one_by_one_and_in_blocks(world, monkeypatch):
+    starts = [LinearStart(num_conditions=N, frames_per_condition=R, width=D, context=CONTEXT) for _ in range(2)]
+    starts[0].fit(*world)
+    monkeypatch.setattr(linear_start, "BLOCK_CODES", 40)
+    starts[1].fit(world[0], iter(world[1]))
+    # The same sums in another order.
+    torch.testing.assert_close(starts[1].table, starts[0].table, atol=1e-4, rtol=0)
 
 
 def test_padding_changes_nothing(world):

@@ -25,8 +25,17 @@ def test_pieces_cover_everything(seconds: float, max_seconds: float, sample_rate
     assert np.array_equal(np.concatenate([piece.samples for piece in pieces]), audio.samples)
     longest = max_seconds + 1 / sample_rate
     assert all(0 < piece.duration_seconds <= longest for piece in pieces)
-    # All but the last are at least half as long as they may be: few seams.
+    # No splinters at the end, and all but the last are at least half as long as they may be: few seams.
     assert all(piece.duration_seconds >= max_seconds / 2 - 1 / sample_rate for piece in pieces[:-1])
+    if len(pieces) > 1:
+        assert pieces[-1].duration_seconds >= min(1.0, max_seconds / 2) - 1 / sample_rate
+
+
+@pytest.mark.parametrize("num_more", [1, 3, 8_000])
+def test_a_little_more_than_fits_leaves_no_splinter(num_more: int):
+    pieces = split_at_silence(Audio(np.zeros(20 * 16_000 + num_more, np.float32), 16_000), 20.0)
+    assert len(pieces) == 2
+    assert min(piece.duration_seconds for piece in pieces) >= 1.0
 
 
 def test_cuts_fall_into_pauses():

@@ -1,5 +1,6 @@
 """The system: tasks in, outputs out, speech only with consent and marked."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from speechllm.audio import Audio, save_audio
 from speechllm.errors import AudioError, CheckpointError, ConsentError, TaskError
-from speechllm.generation.decode import DecodeReport, DecodingConfig
+from speechllm.generation.decode import CandidatesConfig, DecodeReport, DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.hub import describe_checkpoint, load_checkpoint
 from speechllm.pipelines.system import SpeechSystem
@@ -60,6 +61,34 @@ def test_a_batch_equals_one_by_one(system: SpeechSystem):
         assert alone.audio.num_samples == expected.audio.num_samples
 
 
+def test_encoded_once_is_the_same_for_every_task(system: SpeechSystem):
+    inputs = [tiny_speech(s, seed=i) for i, s in enumerate((0.5, 45.0, 0.9))]
+    encoded = system.encode(inputs)
+    assert len(encoded[1].pieces) > 1, "long audio is cut at pauses"
+    for tag in ("[ASR English]", "[AST English French]"):
+        expected = system.run(tag, inputs)
+        assert [o.segments for o in system.run(tag, encoded)] == [o.segments for o in expected]
+        mixed = system.run(tag, [inputs[0], encoded[1], inputs[2]])
+        assert [o.segments for o in mixed] == [o.segments for o in expected]
+
+
+def test_candidates_speak_and_leave_other_tasks_alone(system: SpeechSystem):
+    several = dataclasses.replace(SHORT, candidates=CandidatesConfig(count=3, sampling=SamplingConfig(temperature=1.0)))
+    texts = ["turn on the lamp", "no"]
+    spoken, greedy = (system.speak(texts, decoding=config) for config in (several, SHORT))
+    for output in spoken:
+        assert output.audio is not None
+        assert output.is_watermarked
+    assert [o.segments for o in spoken] != [o.segments for o in greedy]
+    for tag, inputs in (("[S2ST English French]", [tiny_speech(0.5)]), ("[MT English French]", texts)):
+        assert [o.segments for o in system.run(tag, inputs, decoding=several)] == [
+            o.segments for o in system.run(tag, inputs, decoding=SHORT)
+        ]
+    chain = "[ASR AST S2ST English French]"
+    (chosen,), (plain,) = (system.run(chain, [tiny_speech(0.5)], decoding=c) for c in (several, SHORT))
+    assert chosen.texts == plain.texts, "only what is spoken is drawn"
+
+
 def test_all_forms_of_audio_are_the_same(system: SpeechSystem, tmp_path: Path):
     audio = tiny_speech(0.7)
     path = save_audio(audio, tmp_path / "a.wav")
@@ -90,6 +119,30 @@ def test_text_in(system: SpeechSystem):
     (spoken,) = system.speak(["bonjour"], language="fr")
     assert spoken.text == ""
     assert spoken.audio is not None
+
+
+def test_an_empty_translation_stays_silent_and_stops_nobody(system: SpeechSystem, monkeypatch: pytest.MonkeyPatch):
+    run = SpeechSystem.run
+
+    def with_an_empty_one(self, tag, inputs, **options):
+        outputs = run(self, tag, inputs, **options)
+        if str(tag).startswith("[MT"):
+            outputs[1] = dataclasses.replace(outputs[1], segments={"translation": TextSegment(" ")})
+        return outputs
+
+    monkeypatch.setattr(SpeechSystem, "run", with_an_empty_one)
+    voices = [tiny_speech(1.0, pitch=pitch) for pitch in (120.0, 180.0, 240.0)]
+    texts = ["good morning", "...", "turn on the light"]
+    options = {"source": "en", "target": "fr", "text": True, "speech": True, "consent": True}
+    outputs = system.translate(texts, voice=voices, **options)
+    assert [output.audio is None for output in outputs] == [False, True, False]
+    assert [output.is_watermarked for output in outputs] == [True, False, True]
+    (said,) = system.speak([outputs[2].text], language="fr", voice=voices[2], consent=True)
+    assert outputs[2].audio is not None
+    assert said.audio is not None
+    assert np.array_equal(outputs[2].audio.samples, said.audio.samples), "in its own voice"
+    with pytest.raises(TaskError, match="2 voices came with 3 inputs"):
+        system.translate(texts, voice=voices[:2], **options)
 
 
 def test_seeds(system: SpeechSystem):

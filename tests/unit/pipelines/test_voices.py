@@ -1,10 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from speechllm.errors import AudioError, ConfigError, ConsentError, TaskError
+from speechllm.errors import AudioError, CheckpointError, ConfigError, ConsentError, TaskError
 from speechllm.generation.decode import DecodingConfig
 from speechllm.generation.streaming_speech import StreamConfig
 from speechllm.hub import load_checkpoint, save_checkpoint
+from speechllm.models.soundstorm import SoundStorm
 from speechllm.pipelines.system import SpeechSystem
 from speechllm.pipelines.voices import (
     convert_voice,
@@ -45,6 +48,15 @@ def test_a_text_is_read_when_its_turn_comes(system):
     config = StreamConfig(first_seconds=0.4, seconds=0.8, lookahead_seconds=0.16)
     next(speak_streaming(system, texts(), config=config))
     assert len(taken) < 10
+
+
+def test_a_codec_of_another_system_is_refused_before_the_first_piece(system):
+    checkpoint = system.checkpoint
+    config = dataclasses.replace(checkpoint.acoustic.config, codec_fingerprint="another")
+    acoustic = SoundStorm(config)
+    mixed = SpeechSystem(dataclasses.replace(checkpoint, acoustic=acoustic), decoding=SHORT)
+    with pytest.raises(CheckpointError, match="trained with codec another"):
+        speak_streaming(mixed, ["one two"])
 
 
 def test_the_mark_goes_on_from_piece_to_piece(system, monkeypatch):

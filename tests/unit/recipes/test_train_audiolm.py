@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from recipes.train_audiolm import AudioLMRecipeConfig, main
@@ -9,6 +10,7 @@ from speechllm.audio import encode_flac, load_audio
 from speechllm.config import load_config
 from speechllm.data.prepare import prepare_corpus
 from speechllm.data.records import Record
+from speechllm.errors import ConfigError
 from speechllm.models.audiolm import AudioLM
 from tests.support.tiny import tiny_speech
 
@@ -41,7 +43,9 @@ def test_a_corpus_becomes_a_model_that_is_kept_and_samples(tmp_path):
     assert samples == ["acoustic-0.wav", "continuation-0.wav", "unconditional-0.wav"]
     assert load_audio(tmp_path / "out" / "samples" / "continuation-0.wav").duration_seconds > 0.4
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    assert main(path, ["audiolm.seed=5"]) == folder
+    assert main(path, ["audiolm.fine.loop.progress=true"]) == folder, "shows more, makes the same"
+    with pytest.raises(ConfigError, match=r"was made with audiolm\.seed = 0, the config has 5"):
+        main(path, ["audiolm.seed=5"])
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
 
 

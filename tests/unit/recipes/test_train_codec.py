@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import recipes
@@ -11,6 +12,7 @@ from speechllm.audio import Audio, save_audio
 from speechllm.config import load_config
 from speechllm.errors import ConfigError
 from speechllm.tokenizers.codec import load_codec
+from speechllm.training.recordings import Recordings
 from tests.support.tiny_codecs import tones
 
 FOLDER = Path(recipes.__file__).parent / "codec_16khz"
@@ -31,6 +33,25 @@ def test_the_smoke_config_trains_resumes_and_reports(tmp_path):
     assert [row["levels"] for row in report["levels"]] == [1, 2, 4]
     assert main(FOLDER / "smoke.yaml", overrides) == folder
     assert json.loads((folder / "report.json").read_text()) == report
+    with pytest.raises(ConfigError, match=r"was made with train\.batch_size = 2, the config has 3"):
+        main(FOLDER / "smoke.yaml", [*overrides, "train.batch_size=3"])
+
+
+def test_only_recordings_that_were_measured_are_counted(tmp_path, monkeypatch):
+    sources = [(30_000 * tones(seed, 8_000).numpy()).astype(np.int16) for seed in range(3)]
+    recordings = Recordings([*sources, np.zeros(0, np.int16)], 16_000)
+    monkeypatch.setattr("recipes.train_codec.load_recordings", lambda **_: recordings)
+    monkeypatch.setattr(Recordings, "split", lambda self, share, *, seed: (self, self))
+    overrides = [f"audio=[{tmp_path}]", f"out={tmp_path / 'out'}", "train.loop.progress=false", "train.loop.steps=1"]
+    overrides += [
+        "train.batch_size=1",
+        "train.crop_seconds=0.1",
+        "train.codec.seanet.width=2",
+        "train.discriminator=null",
+    ]
+    report = json.loads((main(FOLDER / "smoke.yaml", overrides) / "report.json").read_text())
+    assert (report["num_training_recordings"], report["num_measured_recordings"]) == (4, 3)
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name.endswith(".partial")] == []
 
 
 def test_the_full_config_is_the_papers():

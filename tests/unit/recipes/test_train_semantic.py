@@ -67,7 +67,9 @@ def test_a_config_becomes_a_tokenizer_that_is_kept(tmp_path, corpora, kind):
     tokenizer = SemanticTokenizer.from_pretrained(folder)
     assert tokenizer.codebook_size == 4
     written = (folder / "model.safetensors").stat().st_mtime_ns
-    assert main(path, ["seed=5"]) == folder
+    assert main(path) == folder
+    with pytest.raises(ConfigError, match=r"was made with seed = 0, the config has 5; choose another out"):
+        main(path, ["seed=5"])
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
 
 

@@ -107,6 +107,19 @@ def test_it_is_a_codec_and_its_class_is_registered(case):
     assert any(CODECS[kind] is type(codec) for kind in CODECS)
 
 
+@pytest.mark.parametrize("case", having(lambda case: case.name not in ("encodec", "mimi")))
+def test_any_device_may_ask_and_the_codec_answers_on_its_own(case):
+    """`meta` stands for an accelerator (EnCodec and Mimi read numbers of their buffers, and meta has none)."""
+    codec = case.build().to("meta")
+    waveforms = batch(case, frames=2)
+    codes = torch.zeros(2, codec.num_codebooks, 2, dtype=torch.long)
+    assert codec.encode(waveforms).device.type == "meta"
+    assert codec.decode(codes).device.type == "meta"
+    if case.streams:
+        assert codec.streaming_encoder().push(waveforms).device.type == "meta"
+        assert codec.streaming_decoder().push(codes).device.type == "meta"
+
+
 @every
 def test_rates_follow_from_the_frame(case):
     codec = built(case)

@@ -122,6 +122,26 @@ def test_whisper_equals_its_own_forward_on_a_full_window(tmp_path):
     torch.testing.assert_close(features(audio), expected, atol=1e-5, rtol=0)
 
 
+def test_a_folder_of_ours_is_never_unpickled(source, tmp_path):
+    """Who names a source may take its pickled weights; a folder that somebody sent is read as safetensors or not."""
+    features = TransformersFeatures.from_source(TransformersFeaturesConfig(source=source))
+    features.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(features._encoder.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"cannot load a speech encoder .*safetensors"):
+        load_features(tmp_path)
+    again = TransformersFeatures.from_source(TransformersFeaturesConfig(source=str(tmp_path)))
+    assert torch.equal(again(noise(0.5)), features(noise(0.5)))
+
+
+def test_chunks_that_whisper_cannot_take_are_refused(tmp_path):
+    model, extractor = whisper()
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"chunk_seconds = 30.5, expected at most 30 for Whisper"):
+        TransformersFeatures.from_source(TransformersFeaturesConfig(source=str(tmp_path), chunk_seconds=30.5))
+
+
 @pytest.mark.parametrize("frame_rate", [12.5, 25.0])
 def test_log_mel_laws(tmp_path, frame_rate):
     features = LogMelFeatures(LogMelFeaturesConfig(frame_rate=frame_rate))
@@ -139,6 +159,8 @@ def test_log_mel_laws(tmp_path, frame_rate):
 def test_bad_input_is_one_clear_line(tmp_path):
     with pytest.raises(AudioError, match="empty"):
         LogMelFeatures(LogMelFeaturesConfig())(Audio(np.zeros(0, np.float32), 16_000))
+    with pytest.raises(AudioError, match="audio is at 8000 Hz, expected 16000 Hz"):
+        LogMelFeatures(LogMelFeaturesConfig())(Audio(np.zeros(8_000, np.float32), 8_000))
     with pytest.raises(ConfigError, match="does not divide"):
         LogMelFeatures(LogMelFeaturesConfig(frame_rate=17.0))
     with pytest.raises(CheckpointError, match=r"features\.json"):

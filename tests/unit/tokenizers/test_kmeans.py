@@ -75,6 +75,17 @@ def test_memory_is_bounded_by_the_caps():
     assert sum(read) == 1_100
 
 
+def test_later_frames_come_in_minibatches_too(monkeypatch):
+    from sklearn.cluster import MiniBatchKMeans
+
+    sizes, partial_fit = [], MiniBatchKMeans.partial_fit
+    monkeypatch.setattr(MiniBatchKMeans, "partial_fit", lambda self, X: (sizes.append(len(X)), partial_fit(self, X))[1])
+    config = KMeansConfig(buffer_frames=400, batch_frames=100, passes=2)
+    fit_kmeans(stream(blobs(size=150)[1], size=50), 6, config, standardize=False, seed=0)
+    # 900 frames: the first 400 twice, 400 and 100 once.
+    assert sizes == [100] * 13
+
+
 def test_too_few_frames_and_nan_are_refused():
     with pytest.raises(DataError, match="10 frames of speech are too few for 16 codes"):
         fit_kmeans([torch.randn(10, 2)], 16, KMeansConfig(), standardize=False, seed=0)

@@ -95,6 +95,13 @@ def test_codes_are_bit_equal_after_reload(codec, tmp_path):
     assert torch.equal(again.decode(codec.encode(waveform)), codec.decode(codec.encode(waveform)))
 
 
+def test_the_float64_spectrogram_stays_on_the_cpu():
+    """Where there is no float64, moving it would fail."""
+    codec = fit_mel_rvq([tones(seed) for seed in range(5)], CONFIG, seed=0).to("meta")
+    assert (codec.codebooks.device.type, codec.mel.filters.device.type) == ("meta", "cpu")
+    assert codec.encode(tones(0)[None]).device.type == "meta"
+
+
 def test_unusable_input_is_refused(codec):
     with pytest.raises(AudioError, match="empty"):
         codec.encode(torch.zeros(1, 0))

@@ -52,11 +52,6 @@ def test_codes_are_those_of_the_model_itself():
         assert torch.equal(pretrained(model).encode(waveforms), codes), type(model).__name__
 
 
-def test_mimi_tells_its_semantic_level():
-    assert pretrained(mimi_model()).num_semantic_codebooks == 1
-    assert pretrained(dac_model()).num_semantic_codebooks == 0
-
-
 def test_it_stays_frozen():
     codec = pretrained(dac_model()).train()
     assert not codec.training

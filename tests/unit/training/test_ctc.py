@@ -52,6 +52,17 @@ def test_an_epoch_has_every_utterance_once():
         assert sorted(indices.tolist()) == list(range(10))
 
 
+def test_texts_that_do_not_fit_are_counted_and_refused_if_all():
+    mels, texts = spectrograms()
+    # 60 + 7 i frames of 10 ms are 8 frames or more of 80 ms, 24 symbols or more; equal neighbours need a blank between.
+    texts[:3] = ["ab" * 12, "ab" * 20, "a" * 14]
+    stage = CTCStage(mels, texts, config(augment=OFF, batch_size=10))
+    assert stage.loss(stage.batch(0))[1] == {"share_too_short": pytest.approx(0.1)}
+    assert sorted(stage.batch(0)["needed"].tolist())[-3:] == [24, 27, 40]
+    with pytest.raises(DataError, match=r"each of 10 texts is longer .* first needs 200, gets 24\)"):
+        CTCStage(mels, ["ab" * 100] * 10, config())
+
+
 def test_augment_off_only_pads():
     mels = [mel.float() for mel in spectrograms(4)[0]]
     mel, lengths = augment(mels, OFF, 8, FLOOR, torch.Generator())

@@ -1,3 +1,6 @@
+import copy
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -107,8 +110,63 @@ def test_embeddings_have_their_own_rate_and_never_decay():
     assert [by_name[n]["weight_decay"] for n in ("hidden", "embeddings", "rest")] == [0.1, 0.0, 0.0]
 
 
-def test_errors():
+def test_adafactor_is_the_published_one():
+    """Against transformers' version, which follows the authors' code: relative steps of a given size, no momentum."""
+    from transformers import Adafactor
+
+    torch.manual_seed(0)
+    ours = nn.Linear(12, 9)
+    theirs = copy.deepcopy(ours)
+    mine = build_optimizer(ours, OptimizerConfig(kind="adafactor", learning_rate=5e-5))
+    reference = Adafactor(theirs.parameters(), lr=5e-5, scale_parameter=True, relative_step=False, warmup_init=False)
+    start = ours.weight.detach().clone()
+    for step in range(5):
+        for model, optimizer in ((ours, mine), (theirs, reference)):
+            x = torch.randn(6, 12, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            (model(x) ** 2).mean().backward()
+            optimizer.step()
+    assert torch.allclose(ours.weight - start, theirs.weight - start, rtol=1e-3, atol=1e-8)
+    assert torch.allclose(ours.bias, theirs.bias, rtol=1e-5, atol=1e-9)
+    assert not torch.equal(ours.weight, start)
+
+
+def test_moments_in_eight_bits_step_like_adamw_and_resume_exactly():
+    pytest.importorskip("bitsandbytes")
+    start = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    x = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+
+    def run(model, optimizer, steps):
+        for _ in range(steps):
+            optimizer.zero_grad()
+            ((model(x) - 1) ** 2).mean().backward()
+            optimizer.step()
+        return model, optimizer
+
+    def fresh(kind):
+        model = copy.deepcopy(start)
+        return model, build_optimizer(model, OptimizerConfig(kind=kind, learning_rate=1e-3, weight_decay=0.1))
+
+    straight, optimizer = run(*fresh("adamw8bit"), 6)
+    state = optimizer.state[straight[0].weight]
+    assert state["state1"].dtype == state["state2"].dtype == torch.uint8
+    plain, _ = run(*fresh("adamw"), 6)
+    moved = straight[0].weight - start[0].weight, plain[0].weight - start[0].weight
+    assert torch.nn.functional.cosine_similarity(*(m.flatten() for m in moved), dim=0) > 0.98
+    half, optimizer = run(*fresh("adamw8bit"), 3)
+    rest, empty = fresh("adamw8bit")
+    rest.load_state_dict(half.state_dict())
+    empty.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    run(rest, empty, 3)
+    assert all(torch.equal(a, b) for a, b in zip(rest.parameters(), straight.parameters(), strict=True))
+
+
+def test_errors(monkeypatch):
     with pytest.raises(ConfigError, match=r"learning_rate = 0\.0, expected a number above 0"):
         OptimizerConfig(learning_rate=0.0)
     with pytest.raises(ConfigError, match="no trainable parameter"):
         build_optimizer(Net().requires_grad_(False), OptimizerConfig())
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "bitsandbytes", None)
+        with pytest.raises(ConfigError, match="optimizer kind 'adamw8bit' needs the package bitsandbytes"):
+            build_optimizer(Net(), OptimizerConfig(kind="adamw8bit"))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,8 @@ from speechllm.tokenizers.codec import load_codec
 from speechllm.tokenizers.fake import FakeSemanticTokenizer
 from speechllm.tokenizers.kmeans import KMeansConfig
 from speechllm.tokenizers.mel import LogMelConfig
-from speechllm.tokenizers.mel_rvq import MelRVQConfig
+from speechllm.tokenizers.mel_rvq import MelRVQConfig, fit_mel_rvq
+from speechllm.training import codec as codec_training
 from speechllm.training.codec import train_codec
 from speechllm.training.loop import LoopConfig, train_stage
 from speechllm.training.optim import OptimizerConfig
@@ -221,6 +224,18 @@ def test_a_corpus_becomes_a_codec_and_a_model_and_a_second_call_changes_nothing(
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
         assert torch.equal(weight, loaded.state_dict()[name])
+
+
+def test_a_codec_reads_no_more_speech_than_it_uses(corpus, tmp_path, monkeypatch):
+    """20 patches are one utterance of 0.8 s; two are read beyond it, as lengths are rounded."""
+    whole = [audio.samples for _, _, audio in codec_training.training_audio(corpus, 16_000)]
+    order = np.random.default_rng(3).permutation(len(whole))
+    config = dataclasses.replace(CODEC, kmeans=KMeansConfig(passes=1, max_frames=20))
+    expected = fit_mel_rvq((torch.from_numpy(whole[i]) for i in order), config, seed=3)
+    read, load_audio = [], codec_training.load_audio
+    monkeypatch.setattr(codec_training, "load_audio", lambda *args: (read.append(1), load_audio(*args))[1])
+    assert train_codec(corpus, config, tmp_path, seed=3).fingerprint == expected.fingerprint
+    assert len(read) <= 3 < len(whole)
 
 
 def test_codes_of_token_shards_are_taken_as_they_are(corpus, tmp_path):

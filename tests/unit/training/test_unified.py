@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from speechllm.data.collate import Collator, collate_rows
 from speechllm.data.mixture import Mixture, MixtureComponent, MixtureConfig
 from speechllm.data.packing import PackedRows
 from speechllm.data.tokenize import TokenRow
-from speechllm.errors import ConfigError, DataError, TrainingError, VocabularyError
+from speechllm.errors import CheckpointError, ConfigError, DataError, TrainingError, VocabularyError
 from speechllm.hub import load_checkpoint
 from speechllm.models.adapters import LoraSettings
 from speechllm.models.causal_lm import BaseModelConfig, load_base_lm
@@ -21,7 +22,7 @@ from speechllm.training.optim import OptimizerConfig
 from speechllm.training.text_lm import TextLMConfig, pretrain_text_lm
 from speechllm.training.trainer import TrainingConfig, UnifiedTrainer, curve, last_checkpoint, target_losses
 from speechllm.training.unified import UnifiedTrainConfig, finished_model, make_trainer
-from tests.support.tiny import NUM_CODES, tiny_model, tiny_processor
+from tests.support.tiny import NUM_CODES, tiny_checkpoint, tiny_model, tiny_processor
 
 TASKS = ("ASR", "AST", "TTS", "ASR AST S2ST")
 
@@ -216,6 +217,10 @@ def test_text_lm_learns_its_sentences_and_reloads(tmp_path):
         seen, unseen = model(ids, labels=ids).loss, model(ids.flip(1), labels=ids.flip(1)).loss
     assert seen < 0.8 * unseen
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lm"]
+    (tmp_path / "lm" / "history.json").write_text("[]")
+    pretrain_text_lm(
+        texts, dataclasses.replace(config, training=dataclasses.replace(config.training, max_steps=1)), tmp_path / "lm"
+    )
     with pytest.raises(DataError, match="no text"):
         pretrain_text_lm([" "], config, tmp_path / "none")
 
@@ -238,6 +243,52 @@ def test_plain_rows_train_without_a_vocabulary(tmp_path, processor):
     rows = PackedRows(lambda i: example, 32)
     trainer = UnifiedTrainer(tiny_model(40), rows, Collator(pad_id=0), None, config, OptimizerConfig(), tmp_path)
     assert "loss_audio" not in trainer.run()[0]
+
+
+def test_flash_attention_wants_rows_alone(mixture, tmp_path):
+    """transformers looks for packed examples in batches of one row; in others they would see each other."""
+    model = tiny_model(mixture.processor.vocabulary.size)
+    model.config._attn_implementation_internal = "flash_attention_2"
+    with pytest.raises(ConfigError, match="rows_per_batch is 2; set it to 1"):
+        make_trainer(model, mixture, unified_config(tmp_path))
+    make_trainer(model, mixture, unified_config(tmp_path, rows_per_batch=1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_tokens": 64}, r"training\.max_tokens = 96, the config has 64"),
+        ({"seed": 1}, r"training\.seed = 0, the config has 1"),
+        ({"optimizer": OptimizerConfig(learning_rate=1e-2)}, r"optimizer\.kind = 'muon', the config has 'adamw'"),
+    ],
+)
+def test_a_run_goes_on_under_its_own_settings_alone(mixture, tmp_path, options, message):
+    trained(mixture, tmp_path, save_every=3)
+    trained(mixture, tmp_path, save_every=2, log_every=1)
+    with pytest.raises(CheckpointError, match=message):
+        trained(mixture, tmp_path, **options)
+
+
+def test_a_run_does_not_go_on_with_other_data(mixture, tmp_path):
+    config = unified_config(tmp_path, save_every=3)
+    for folder in ("f", "g"):
+        component = MixtureComponent(tasks="ASR", folder=folder)
+        config = dataclasses.replace(config, mixture=MixtureConfig(components=[component]))
+        trainer = make_trainer(tiny_model(mixture.processor.vocabulary.size), mixture, config)
+        if folder == "f":
+            trainer.run()
+    with pytest.raises(CheckpointError, match=r"mixture\.components\.0\.folder = 'f', the config has 'g'"):
+        trainer.run()
+
+
+def test_a_folder_that_is_no_text_lm_is_not_replaced(tmp_path):
+    config = TextLMConfig(training=TrainingConfig(max_steps=1, cpu=True, show_progress=False))
+    for name in ("thesis.tex", "config.json"):
+        (tmp_path / "work" / "figures").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "work" / name).write_text("{}")
+        with pytest.raises(CheckpointError, match="holds figures and is no text LM"):
+            pretrain_text_lm(["good morning"], config, tmp_path / "work")
+    assert (tmp_path / "work" / "thesis.tex").exists()
 
 
 def write_recipe(tmp_path, **training):
@@ -288,10 +339,24 @@ def test_the_recipe_writes_a_checkpoint_that_reloads_and_can_be_trained_further(
     stock = AutoModelForCausalLM.from_pretrained(out)
     assert equal(stock, checkpoint.model)
     written = (out / "model.safetensors").stat().st_mtime_ns
-    assert main(path) == out
+    assert main(path, ["training.show_progress=true"]) == out
+    for remembered in ("in its run", "in the checkpoint alone"):
+        with pytest.raises(ConfigError, match=r"was made with training\.max_steps = 4, the config has 5"):
+            main(path, ["training.max_steps=5"])
+        if remembered == "in its run":
+            shutil.rmtree(tmp_path / "out.training")
     assert (out / "model.safetensors").stat().st_mtime_ns == written
     more = main(path, [f"out={tmp_path / 'more'}", f"start_from={out}"])
     assert not equal(load_checkpoint(more).model, checkpoint.model)
+
+
+def test_training_further_keeps_the_voice(tmp_path):
+    path = write_recipe(tmp_path, max_steps=1)
+    start = tiny_checkpoint(tmp_path / "start", acoustic=True)
+    out = load_checkpoint(main(path, [f"start_from={start}"]))
+    before = load_checkpoint(start)
+    assert out.codec.fingerprint == before.codec.fingerprint
+    assert equal(out.acoustic, before.acoustic)
 
 
 def test_one_process_with_several_gpus_is_refused(mixture, tmp_path, monkeypatch):
