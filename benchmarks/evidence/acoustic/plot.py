@@ -43,16 +43,14 @@ def draw(results: Results, budget: Budget, path: Path) -> Path:
         _drift(panels[1, column], results, split, where)
     _iterations(panels[0, 2], results, budget, CER, "cer", "CER, %")
     _iterations(panels[1, 2], results, budget, VOICE, "own voice", "similarity to the prompt")
-    _tokens(
-        panels[0, 3], results, ("abx within", "abx across", "abx against the voice"), ABX, "ABX error, %; chance 50"
-    )
+    _tokens(panels[0, 3], results, ("abx within", "abx across", "abx against the voice"), ABX, "ABX error, %")
     _tokens(panels[1, 3], results, ("log-mel distance",), Measure(label=""), "log-mel distance to the original, dB")
     for panel in panels.flat:
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    figure.savefig(partial, format="png", dpi=72)
+    figure.savefig(partial, format="png", dpi=60)
     os.replace(partial, path)
     return path
 

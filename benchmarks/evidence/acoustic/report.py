@@ -97,6 +97,9 @@ speech. SoundStorm's prompts in training are other sentences of the speaker, its
 and beyond its window it hears the voice prompt again in every window: part of what it gains on AudioLM over half a
 minute is that.
 
+Iterations trade the expected sound of a single greedy pass for a drawn one: recognisers and distances favour the
+expected, listeners the drawn, which nothing here measures. Drift is of few speakers and short segments.
+
 The unit of ABX is a sentence of which one slot differs, not a phone: the corpus has no alignments, and errors are not
 those of the published tables: in a sentence all that does not differ helps the alignment, and the voices are one
 synthesiser's. "B in the voice of X" is ours: A says what X says in another voice, B another sentence in the voice of
@@ -162,7 +165,7 @@ def _what_was_run(results: Results, budget: Budget, folders: Folders) -> str:
   {budget.coarse_temperature:g}, of the fine ones {budget.fine_temperature:g}.
 - Items: {budget.num_items} sentences of each split for content and voice, {budget.num_iteration_items} for
   iterations and reconstruction, {budget.num_long} speakers of each split for {budget.long_seconds:g} s in segments of
-  {SEGMENT_SECONDS:g} s, {pairs:.0f} minimal pairs with four triples each.
+  {SEGMENT_SECONDS:g} s, {pairs:.0f} minimal pairs with two triples for each condition.
 - CER is `{CER.signature()}`.
 
 {costs}"""
