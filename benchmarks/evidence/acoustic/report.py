@@ -97,8 +97,8 @@ speech. SoundStorm's prompts in training are other sentences of the speaker, its
 and beyond its window it hears the voice prompt again in every window: part of what it gains on AudioLM over half a
 minute is that.
 
-Iterations trade the expected sound of a single greedy pass for a drawn one: recognisers and distances favour the
-expected, listeners the drawn, which nothing here measures. Drift is of few speakers and short segments.
+Iterations trade the expected sound of a single greedy pass for a drawn one. Recognisers and distances may favour the
+expected; how natural either sounds is not measured. Drift is of few speakers and short segments.
 
 The unit of ABX is a sentence of which one slot differs, not a phone: the corpus has no alignments, and errors are not
 those of the published tables: in a sentence all that does not differ helps the alignment, and the voices are one

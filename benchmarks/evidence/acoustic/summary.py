@@ -117,7 +117,7 @@ PUBLISHED = {
     FASTER: "SoundStorm section 4: two orders of magnitude on a TPU",
     CLOSER: "SoundStorm section 4, main table: .57 to .59 against .46 to .48",
     CLEARER: "SoundStorm section 4, main table: CER 1.10, .81, 1.24 against 1.50, 1.47, 1.54",
-    STEADIER: "SoundStorm section 4: acoustic consistency of short, mid and long speech .96 .94 .91 against .96 .91 .86",
+    STEADIER: "SoundStorm section 4: consistency of short, mid and long speech .96 .94 .91 against .96 .91 .86",
     ITERATIONS: "SoundStorm section 4, figure 4: quality rises by .1 to .2 up to 16 iterations",
     ENOUGH: "SoundStorm section 4, figure 4: no gain beyond 16",
     MEANING: "AudioLM table I: ABX within and across 6.7 and 7.6, SoundStream 17.8 and 26.6 (6000 bps)",
