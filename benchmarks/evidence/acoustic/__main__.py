@@ -1,6 +1,6 @@
 """Findings of AudioLM and SoundStorm in miniature: direction and spread over seeds.
 
-    python -m benchmarks.evidence.acoustic --work runs/acoustic            # an hour, one core
+    python -m benchmarks.evidence.acoustic --work runs/acoustic            # 75 min, one core
     python -m benchmarks.evidence.acoustic --work runs/acoustic --quickstart runs/quickstart     # with its codes
 
     claim                                          compared

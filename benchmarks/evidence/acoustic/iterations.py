@@ -6,7 +6,7 @@
 
 With a prompt of the speaker, against the codec copy of what the speaker said. `at once` is no number of passes but a
 single one for all levels, which a model trained for minutes may also be asked for. (SoundStorm, arXiv:2305.09636,
-section 4.4, figure 4.)
+section 4, figure 4.)
 """
 
 import time

@@ -6,7 +6,7 @@
 
 What is said are sentences of one speaker, one after another. AudioLM goes by windows of `window_seconds`, the last 3 s
 of each being the prompt of the next: the voice prompt itself is heard by the first window alone. SoundStorm goes by
-windows of `max_frames`, each behind the voice prompt. (SoundStorm, arXiv:2305.09636, section 4, figure 3.)
+windows of `max_frames`, each behind the voice prompt. (SoundStorm, arXiv:2305.09636, section 4.)
 """
 
 from dataclasses import dataclass

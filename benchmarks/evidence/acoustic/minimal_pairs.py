@@ -4,7 +4,7 @@
     spoken = speak_pairs(pairs, seed=0)                             # SpokenPair: each sentence in three takes
 
 The corpus has no alignment of phones to time, so that the unit of ABX is the sentence; what tells A from B is one slot
-of it, a word or a few.
+of it, a word or a few, and of the values of that slot the one whose spelling is closest.
 
     take       voice                               used as
     first      a training speaker                  A and B
@@ -12,6 +12,7 @@ of it, a word or a few.
     other      another training speaker            X across speakers
 """
 
+import difflib
 import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ class SpokenPair:
 
 
 def minimal_pairs(count: int, *, avoid: Collection[str], seed: int) -> list[tuple[str, str]]:
-    """Return English sentences in pairs that differ in one slot, none of them in `avoid`, no pair twice."""
+    """Return English sentences in pairs that differ in one slot, none of them in `avoid`, none twice."""
     rng, known, found = random.Random(seed), set(avoid), []
     for _ in range(MAX_DRAWS * count):
         if len(found) == count:
@@ -46,13 +47,19 @@ def minimal_pairs(count: int, *, avoid: Collection[str], seed: int) -> list[tupl
         # Sums have a third word that follows from the others: two would change.
         frame = rng.choice([name for name in FRAMES if name != "sum"])
         values = {slot: rng.choice(SLOTS[slot.rstrip("0123456789")]) for slot in FRAMES[frame]}
-        slot = rng.choice(FRAMES[frame])
-        changed = {**values, slot: rng.choice(SLOTS[slot.rstrip("0123456789")])}
-        pair = (realise(frame, values, "en"), realise(frame, changed, "en"))
-        if pair[0] != pair[1] and not known & set(pair):
-            known |= set(pair)
-            found.append(pair)
+        slot, first = rng.choice(FRAMES[frame]), realise(frame, values, "en")
+        changed = [realise(frame, {**values, slot: value}, "en") for value in SLOTS[slot.rstrip("0123456789")]]
+        others = [text for text in changed if text not in known and text != first]
+        if others and first not in known:
+            second = max(others, key=lambda text: _alike(first, text))
+            known |= {first, second}
+            found.append((first, second))
     return found
+
+
+def _alike(first: str, second: str) -> float:
+    """Return how much of the spelling of two sentences is the same, from 0 to 1."""
+    return difflib.SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 def speak_pairs(pairs: Sequence[tuple[str, str]], *, num_speakers: int, seed: int) -> Iterator[SpokenPair]:

@@ -43,14 +43,14 @@ def draw(results: Results, budget: Budget, path: Path) -> Path:
         _drift(panels[1, column], results, split, where)
     _iterations(panels[0, 2], results, budget, CER, "cer", "CER, %")
     _iterations(panels[1, 2], results, budget, VOICE, "own voice", "similarity to the prompt")
-    _tokens(panels[0, 3], results, ("abx within", "abx across"), ABX, "ABX error, %; chance 50")
+    _tokens(panels[0, 3], results, ("abx within", "abx across", "abx against the voice"), ABX, "ABX error, %")
     _tokens(panels[1, 3], results, ("log-mel distance",), Measure(label=""), "log-mel distance to the original, dB")
     for panel in panels.flat:
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    figure.savefig(partial, format="png", dpi=72)
+    figure.savefig(partial, format="png", dpi=60)
     os.replace(partial, path)
     return path
 
@@ -103,7 +103,7 @@ def _tokens(panel: Any, results: Results, whats: Sequence[str], measure: Measure
     for what in whats:
         for kind, colour in zip(KINDS, ("#3d6fa5", "#d09a6f", "#b0643c"), strict=True):
             values = [value(measure, series[f"tokens/{what}/{kind}"]) for series in results.values()]
-            place = f", {what.split()[-1]}" if len(whats) > 1 else ""
+            place = f", {what.split()[1]}" if len(whats) > 1 else ""
             bars.append((f"{kind.replace('acoustic, coarse levels', 'coarse')}{place}", values, colour))
     _bars(panel, bars)
     panel.set_title(f"tokens\n{title}", fontsize=8)

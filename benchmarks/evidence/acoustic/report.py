@@ -97,11 +97,16 @@ speech. SoundStorm's prompts in training are other sentences of the speaker, its
 and beyond its window it hears the voice prompt again in every window: part of what it gains on AudioLM over half a
 minute is that.
 
+Iterations trade the expected sound of a single greedy pass for a drawn one. Recognisers and distances may favour the
+expected; how natural either sounds is not measured. Drift is of few speakers and short segments.
+
 The unit of ABX is a sentence of which one slot differs, not a phone: the corpus has no alignments, and errors are not
-those of the published tables. Within a speaker, X is the same pitch and accent at {SLOWER:g} of the speed, as the
-synthesiser says the same text in the same samples. The encoder under the semantic codes was trained with transcripts
-(CTC), w2v-BERT was not: that the words are in them is by design here. What semantic tokens sound like is SoundStorm's
-expected sound without a prompt, in one pass. No seed varies corpus, encoder or semantic tokenizer.
+those of the published tables: in a sentence all that does not differ helps the alignment, and the voices are one
+synthesiser's. "B in the voice of X" is ours: A says what X says in another voice, B another sentence in the voice of
+X. Within a speaker, X is the same pitch and accent at {SLOWER:g} of the speed, as the synthesiser says the same text
+in the same samples. The encoder under the semantic codes was trained with transcripts (CTC), w2v-BERT was not: that
+the words are in them is by design here. What semantic tokens sound like is SoundStorm's expected sound without a
+prompt, in one pass. No seed varies corpus, encoder or semantic tokenizer.
 
 Speed is of one row on one core, where AudioLM's small steps cost least beside SoundStorm's passes; the paper's is of a
 TPU. The codec is residual k-means with Griffin-Lim: even its copies cost a recogniser some words."""
@@ -160,7 +165,7 @@ def _what_was_run(results: Results, budget: Budget, folders: Folders) -> str:
   {budget.coarse_temperature:g}, of the fine ones {budget.fine_temperature:g}.
 - Items: {budget.num_items} sentences of each split for content and voice, {budget.num_iteration_items} for
   iterations and reconstruction, {budget.num_long} speakers of each split for {budget.long_seconds:g} s in segments of
-  {SEGMENT_SECONDS:g} s, {pairs:.0f} minimal pairs with four triples each.
+  {SEGMENT_SECONDS:g} s, {pairs:.0f} minimal pairs with two triples for each condition.
 - CER is `{CER.signature()}`.
 
 {costs}"""

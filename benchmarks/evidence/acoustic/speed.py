@@ -5,7 +5,7 @@
     series "<system>/seconds"       (CPU seconds, seconds of audio) of each round
 
 One row, a voice prompt of three seconds, one thread; acoustic codes only, as the codec is the same for all.
-(SoundStorm, arXiv:2305.09636, section 4.3: two orders of magnitude on a TPU, where AudioLM's steps wait for one
+(SoundStorm, arXiv:2305.09636, section 4: two orders of magnitude on a TPU, where AudioLM's steps wait for one
 another.)
 """
 

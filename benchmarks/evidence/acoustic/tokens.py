@@ -2,7 +2,8 @@
 
     measure_tokens(seed=0, budget=budget, folders=folders)      # results/tokens-0.json
 
-    series "abx within/<tokens>", "abx across/<tokens>"         errors of triples, in percent
+    series "abx within/<tokens>", "abx across/<tokens>"         errors of triples, in percent; A and B in one voice
+           "abx against the voice/<tokens>"                     A in another voice than X, B in the voice of X
            "log-mel distance/<tokens>", "cer/<tokens>"          of sentences made from the tokens again
 
     tokens           as vectors, for ABX                                        as sound
@@ -11,7 +12,8 @@
     acoustic         sum of all levels' vectors                                 codec
 
 Vectors are centred on the mean of their codebook, so that angles are between what differs. (AudioLM, arXiv:2209.03143,
-table I; ABX as in Libri-Light, arXiv:1912.07875. There semantic tokens are made sound by a SoundStream decoder.)
+table I; ABX within and across as in Libri-Light, arXiv:1912.07875. There semantic tokens are made sound by a
+SoundStream decoder.) Against the voice is ours: it asks which of the two, words or voice, makes things alike.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +32,7 @@ from speechllm.metrics.abx import Triple, abx_errors
 
 SEMANTIC, COARSE, ACOUSTIC = "semantic", "acoustic, coarse levels", "acoustic"
 KINDS = (SEMANTIC, COARSE, ACOUSTIC)
+WITHIN, ACROSS, AGAINST = "within", "across", "against the voice"
 Frames = Callable[[Audio], np.ndarray]
 
 
@@ -42,8 +45,8 @@ def measure_tokens(seed: int, budget: Budget, folders: Folders) -> None:
     num_speakers = int(budget.quickstart_config().corpus.get("num_speakers", 12))
     spoken = list(speak_pairs(pairs, num_speakers=num_speakers, seed=seed))
     for kind, frames in vectors(world).items():
-        for x, name in (("again", "within"), ("other", "across")):
-            series[f"abx {name}/{kind}"] = [(error, 1.0) for error in abx_errors(triples(spoken, frames, x))]
+        for name, found in triples(spoken, frames).items():
+            series[f"abx {name}/{kind}"] = [(error, 1.0) for error in abx_errors(found)]
     save_series(folders.result("tokens", seed), series, num_pairs=len(pairs))
 
 
@@ -78,12 +81,15 @@ def vectors(world: World) -> dict[str, Frames]:
     }
 
 
-def triples(pairs: Sequence[SpokenPair], frames: Frames, x: str) -> list[Triple]:
-    """Return two triples of each pair: A and B take turns as the one that is right."""
-    found = []
+def triples(pairs: Sequence[SpokenPair], frames: Frames) -> dict[str, list[Triple]]:
+    """Return two triples of each pair for each condition: the sentences take turns as the one that is right."""
+    found: dict[str, list[Triple]] = {WITHIN: [], ACROSS: [], AGAINST: []}
     for pair in pairs:
-        (a, b), xs = map(frames, pair.first), [frames(audio) for audio in getattr(pair, x)]
-        found += [Triple(a=a, b=b, x=xs[0]), Triple(a=b, b=a, x=xs[1])]
+        first, again, other = ([frames(audio) for audio in take] for take in (pair.first, pair.again, pair.other))
+        for right, wrong in ((0, 1), (1, 0)):
+            found[WITHIN].append(Triple(a=first[right], b=first[wrong], x=again[right]))
+            found[ACROSS].append(Triple(a=first[right], b=first[wrong], x=other[right]))
+            found[AGAINST].append(Triple(a=first[right], b=other[wrong], x=other[right]))
     return found
 
 

@@ -10,7 +10,7 @@
              other voice        the same of the next item by another speaker
 
 With no prompt, a voice that is as close to another speaker as to that of the codes is lost. (AudioLM, arXiv:2209.03143,
-tables II and III; SoundStorm, arXiv:2305.09636, table 1.)
+tables II and III; SoundStorm, arXiv:2305.09636, section 4.)
 """
 
 from collections.abc import Sequence
