@@ -199,26 +199,29 @@ def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "tokenizers.md",
     rounds: Annotated[int, typer.Option(help="How often each part goes through all utterances.")] = 3,
     num_utterances: Annotated[int, typer.Option(help="Utterances.")] = 10,
+    num_threads: Annotated[list[int] | None, typer.Option(help="Threads of torch, a table each: 1 and 2.")] = None,
     quick: Annotated[bool, typer.Option(help="Two utterances, two rounds, one thread.")] = False,
 ) -> None:
     """Time the tokenizers, the codec, SoundStorm and the LM, with one thread and with two."""
+    counts = [1] if quick else num_threads or [1, 2]
     names = [name for name in PARTS if "Whisper" not in name or WHISPER_VARIABLE in os.environ]
     num_utterances, rounds = (2, 2) if quick else (num_utterances, rounds)
     sections = []
-    for num_threads in (1,) if quick else (1, 2):
-        machine = measure_machine(num_threads=num_threads, quick=quick)
+    for count in counts:
+        machine = measure_machine(num_threads=count, quick=quick)
         rows = [
             [one.name, one.real_time_factor.show(4), f"{one.peak_memory_mib - one.memory_before_mib:,.0f}"]
-            for one in measure_apart(names, num_utterances, num_threads, rounds)
+            for one in measure_apart(names, num_utterances, count, rounds)
         ]
         result = table(["part", "real-time factor", "memory added at the peak, MiB"], rows)
-        sections.append(f"## Threads: {num_threads}\n\n{machine.describe()}\n\n{result}")
+        sections.append(f"## Threads: {count}\n\n{machine.describe()}\n\n{result}")
     missing = (
         "" if WHISPER_VARIABLE in os.environ else f" Whisper-base was not measured: {WHISPER_VARIABLE} is not set."
     )
+    chosen = "".join(f" --num-threads {count}" for count in num_threads or []) + (" --quick" if quick else "")
     text = f"""# Tokenizers, codec, SoundStorm: real-time factors
 
-`python -m benchmarks.tokenizers --rounds {rounds} --num-utterances {num_utterances}{" --quick" if quick else ""}`
+`python -m benchmarks.tokenizers --rounds {rounds} --num-utterances {num_utterances}{chosen}`
 
 Compute seconds per second of audio over {num_utterances} utterances of Pico, one at a time; median (min to max) over
 rounds. Below 1 is faster than speech.{missing}
