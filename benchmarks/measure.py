@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 Clock: TypeAlias = Callable[[], float]
 "Returns seconds; only differences mean something."
@@ -95,8 +95,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a result file, whole or not at all."""
+    return _write_whole(path, lambda partial: partial.write_text(text.rstrip() + "\n", encoding="utf-8"))
+
+
+def write_figure(path: Path, figure: Any, *, dpi: int) -> Path:
+    """Write a matplotlib figure as PNG, whole or not at all."""
+    return _write_whole(path, lambda partial: figure.savefig(partial, format="png", dpi=dpi))
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text.rstrip() + "\n", encoding="utf-8")
+    write(partial)
     os.replace(partial, path)
     return path

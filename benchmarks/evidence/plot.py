@@ -3,12 +3,12 @@
 draw(findings, Path("audiopalm.png"))
 """
 
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.evidence.summary import Finding
+from benchmarks.measure import write_figure
 
 BETTER, WORSE = "#2a7f62", "#b0643c"
 
@@ -37,8 +37,4 @@ def draw(findings: Sequence[Finding], path: Path) -> Path:
         axis.set_title(f"{claim.finding}\n{claim.measure.split(',')[0]} ({better} is better)", fontsize=7)
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    figure.savefig(partial, format="png", dpi=80)
-    os.replace(partial, path)
-    return path
+    return write_figure(path, figure, dpi=80)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.evidence.plan import BASE_TOKENIZER, LADDER, RunSpec
+from benchmarks.evidence.verdict import gains, holds, verdict
 from benchmarks.measure import table
 from speechllm.metrics.text import BLEU, WER
 
@@ -64,20 +65,17 @@ class Finding:
     @property
     def gains(self) -> tuple[float, ...]:
         """How much better in each seed: positive is the paper's direction, for WER too."""
-        sign = 1 if self.claim.better.field == "translation" else -1
-        return tuple(sign * (b - w) for b, w in zip(self.better, self.worse, strict=True))
+        return gains(self.better, self.worse, higher_is_better=self.claim.better.field == "translation")
 
     @property
     def holds(self) -> bool:
         """True if every seed points the way of the claim."""
-        return all(gain > 0 for gain in self.gains)
+        return holds(self.gains)
 
     @property
     def verdict(self) -> str:
         """In words."""
-        right = sum(gain > 0 for gain in self.gains)
-        seeds = f"{right} of {len(self.gains)} seeds, {self.num_clear} beyond the bootstrap interval"
-        return f"holds ({seeds})" if self.holds else f"**does not hold** ({seeds})"
+        return verdict(self.gains, self.num_clear)
 
 
 def claims(tokenizers: Sequence[str]) -> list[Claim]:

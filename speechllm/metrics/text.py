@@ -264,30 +264,20 @@ def _chrf_from_sums(sums: np.ndarray) -> float:
     return 100 * (1 + CHRF_BETA**2) * precision * recall / (CHRF_BETA**2 * precision + recall)
 
 
-WER = TextMetric(
-    "WER", "%", False,
-    functools.partial(_error_rate, unit="words"),
-    functools.partial(_edit_statistics, unit="words"),
-    _edit_rate,
-    lambda: f"jiwer:{_version('jiwer')}|level:word|corpus",
-    "basic",
-)  # fmt: skip
-CER = TextMetric(
-    "CER", "%", False,
-    functools.partial(_error_rate, unit="characters"),
-    functools.partial(_edit_statistics, unit="characters"),
-    _edit_rate,
-    lambda: f"jiwer:{_version('jiwer')}|level:character, blanks count|corpus",
-    "basic",
-)  # fmt: skip
-CER_WITHOUT_BLANKS = TextMetric(
-    "CER", "%", False,
-    functools.partial(_error_rate, unit="characters without blanks"),
-    functools.partial(_edit_statistics, unit="characters without blanks"),
-    _edit_rate,
-    lambda: f"jiwer:{_version('jiwer')}|level:character, blanks dropped|corpus",
-    "basic",
-)  # fmt: skip
+def _error_metric(name: str, unit: Unit, level: str) -> TextMetric:
+    return TextMetric(
+        name, "%", False,
+        functools.partial(_error_rate, unit=unit),
+        functools.partial(_edit_statistics, unit=unit),
+        _edit_rate,
+        lambda: f"jiwer:{_version('jiwer')}|level:{level}|corpus",
+        "basic",
+    )  # fmt: skip
+
+
+WER = _error_metric("WER", "words", "word")
+CER = _error_metric("CER", "characters", "character, blanks count")
+CER_WITHOUT_BLANKS = _error_metric("CER", "characters without blanks", "character, blanks dropped")
 CHRF = TextMetric(
     "chrF", "", True,
     functools.partial(_corpus_score, scorer=_chrf),

@@ -3,7 +3,6 @@
 draw(results, budget, Path("acoustic.png"))
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from benchmarks.evidence.acoustic.summary import (
 )
 from benchmarks.evidence.acoustic.tokens import KINDS
 from benchmarks.evidence.acoustic.voices import COPY, FLOOR, PROMPTED
+from benchmarks.measure import write_figure
 
 COLOURS = {"AudioLM": "#b0643c", "SoundStorm": "#2a7f62", COPY: "0.5"}
 
@@ -48,11 +48,7 @@ def draw(results: Results, budget: Budget, path: Path) -> Path:
     for panel in panels.flat:
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    figure.savefig(partial, format="png", dpi=60)
-    os.replace(partial, path)
-    return path
+    return write_figure(path, figure, dpi=60)
 
 
 def _bars(panel: Any, bars: Sequence[tuple[str, Sequence[float], str]]) -> None:

@@ -21,6 +21,7 @@ from benchmarks.evidence.acoustic.plan import SPLITS, Budget, Folders
 from benchmarks.evidence.acoustic.tokens import ACOUSTIC, ACROSS, AGAINST, COARSE, SEMANTIC, WITHIN
 from benchmarks.evidence.acoustic.voices import COPY, PROMPTED
 from benchmarks.evidence.acoustic.world import Series
+from benchmarks.evidence.verdict import gains, holds, verdict
 from benchmarks.measure import table
 from speechllm.metrics.bootstrap import paired_bootstrap
 
@@ -80,22 +81,17 @@ class Finding:
     @property
     def gains(self) -> tuple[float, ...]:
         """How much better in each seed: positive is the paper's direction, whatever is better."""
-        sign = 1 if self.claim.measure.higher_is_better else -1
-        return tuple(sign * (b - w) for b, w in zip(self.better, self.worse, strict=True))
+        return gains(self.better, self.worse, higher_is_better=self.claim.measure.higher_is_better)
 
     @property
     def holds(self) -> bool:
         """True if every seed points the way of the claim."""
-        return all(gain > 0 for gain in self.gains)
+        return holds(self.gains)
 
     @property
     def verdict(self) -> str:
         """In words."""
-        right = sum(gain > 0 for gain in self.gains)
-        seeds = f"{right} of {len(self.gains)} seeds"
-        if self.claim.measure.has_items:
-            seeds += f", {self.num_clear} beyond the bootstrap interval"
-        return f"holds ({seeds})" if self.holds else f"**does not hold** ({seeds})"
+        return verdict(self.gains, self.num_clear if self.claim.measure.has_items else None)
 
 
 KEPT = "acoustic generation keeps the content"
