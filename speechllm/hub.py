@@ -30,6 +30,7 @@ from speechllm.config import save_config
 from speechllm.errors import CheckpointError, NoCheckpointError, VocabularyError
 from speechllm.processor import MANIFEST_FILE, SEMANTIC_FOLDER, UnifiedProcessor, read_manifest
 from speechllm.repository import CARD_FILE, REPOSITORY, fetch_repository, list_repository, push_repository
+from speechllm.tokenizers.semantic import SemanticTokenizer
 
 CODEC_FOLDER, ACOUSTIC_FOLDER = "codec", "acoustic"
 PART_FOLDERS = (SEMANTIC_FOLDER, CODEC_FOLDER, ACOUSTIC_FOLDER)
@@ -131,9 +132,34 @@ def load_checkpoint(
         processor.semantic_tokenizer.to(device)
     model = model if model is not None else _load_lm(folder, dtype)
     check_same_size(model, processor, f"the LM in {folder}", f"its {MANIFEST_FILE}")
-    codec, acoustic = _load_acoustic(folder, manifest, device)
+    codec, acoustic = _load_sound(folder, manifest, device)
     nn.Module.to(model, device)
     return Checkpoint(model.eval(), processor, codec, acoustic, folder, manifest)
+
+
+def load_parts(
+    folder: str | Path, *, tokenizer: SemanticTokenizer | None = None, device: str | torch.device = "cpu"
+) -> tuple[SemanticTokenizer | None, Part | None, Part | None]:
+    """Load semantic tokenizer, codec and acoustic model of a folder that may have no LM; what is missing is None.
+
+    Args:
+        folder: with semantic_tokenizer/, codec/, acoustic/, or some of them.
+        tokenizer: in place of the folder's own, if that was loaded already.
+        device: where they go.
+
+    Raises:
+        CheckpointError: it has none of them, their files are not safe, or they do not belong together.
+    """
+    folder = Path(folder)
+    if not any((folder / part).is_dir() for part in PART_FOLDERS):
+        raise CheckpointError(
+            f"{folder} has none of {', '.join(f'{part}/' for part in PART_FOLDERS)}; give their folder"
+        )
+    _check_safe(folder)
+    if tokenizer is None and (folder / SEMANTIC_FOLDER).is_dir():
+        tokenizer = SemanticTokenizer.from_pretrained(folder / SEMANTIC_FOLDER).to(device)
+    manifest = {} if tokenizer is None else {SEMANTIC_FOLDER: tokenizer.fingerprint}
+    return tokenizer, *_load_sound(folder, manifest, device)
 
 
 def push_checkpoint(
@@ -346,7 +372,7 @@ def _load_lm(folder: Path, dtype: torch.dtype | None) -> PreTrainedModel:
         raise CheckpointError(f"the LM in {folder} cannot be loaded: {_first_line(error)}") from error
 
 
-def _load_acoustic(
+def _load_sound(
     folder: Path, manifest: Mapping[str, Any], device: str | torch.device
 ) -> tuple[Part | None, Part | None]:
     codec, acoustic = None, None

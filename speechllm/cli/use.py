@@ -28,6 +28,16 @@ def _system(model: str, device: str) -> Any:
         return SpeechSystem.from_pretrained(model, device=device)
 
 
+def _speech_parts(model: str, device: str) -> Any:
+    """Return what hears and makes sound: of a checkpoint, or of a folder that has no LM yet."""
+    from speechllm.pipelines.speech_parts import SpeechParts
+    from speechllm.processor import MANIFEST_FILE
+
+    if Path(model).is_dir() and not (Path(model) / MANIFEST_FILE).exists():
+        return SpeechParts.from_pretrained(model, device=device)
+    return _system(model, device).parts
+
+
 def _decoding(candidates: int) -> Any:
     from speechllm.generation.decode import CandidatesConfig, DecodingConfig
 
@@ -137,12 +147,16 @@ def resynthesize(
     whisper: Annotated[str | None, typer.Option(help="Whisper folder or Hub id that judges; needed beyond en.")] = None,
     judge: Annotated[bool, typer.Option(help="Let a recogniser judge how well it is understood.")] = True,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the audio of each stage.")] = None,
-    model: Model = DEFAULT_MODEL,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Checkpoint, or folder with semantic_tokenizer/ codec/ acoustic/.")
+    ] = DEFAULT_MODEL,
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     as_json: As = False,
 ) -> None:
-    """Report what tokens alone lose: codec copy and semantic codes against the original. Do this first.
+    """Report what tokens alone lose: codec copy and semantic codes against the original.
+
+    Do this first: it needs no LM, and no LM on these tokens will sound better.
 
     Example: speechllm resynthesize hello.wav --language en --text "hello there" --out heard/
     """
@@ -163,7 +177,7 @@ def resynthesize(
     if judge and chosen is None:
         console.print(judges.why_none(code))
     report = run(
-        _system(model, device), [str(path) for path in audio], language=code, judge=chosen,
+        _speech_parts(model, device), [str(path) for path in audio], language=code, judge=chosen,
         embedder=make_speaker_embedder(), texts=text or None, seed=seed,
     )  # fmt: skip
     _show_stages(report, as_json)

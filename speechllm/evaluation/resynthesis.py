@@ -1,6 +1,7 @@
 """Resynthesise your language first: what is lost by tokens alone, before any LM has made a mistake.
 
-    report = resynthesize(system, ["a.wav", "b.wav"], language="en", judge=judge, embedder=embedder)
+    parts = SpeechParts.from_pretrained("runs/mine")
+    report = resynthesize(parts, ["a.wav", "b.wav"], language="en", judge=judge, embedder=embedder)
     for stage in report.stages: print(stage.name, *stage.scores)
 
     original          the recordings
@@ -26,7 +27,7 @@ from speechllm.metrics.bootstrap import DEFAULT_BOOTSTRAP
 from speechllm.metrics.mean import mean_score
 from speechllm.metrics.score import Score
 from speechllm.metrics.speaker import SpeakerEmbedder, speaker_similarity
-from speechllm.pipelines.system import SpeechSystem
+from speechllm.pipelines.speech_parts import SpeechParts
 from speechllm.safety import embed_watermark
 from speechllm.tokenizers.mel import LogMel, LogMelConfig
 
@@ -56,7 +57,7 @@ class Resynthesis:
 
 
 def resynthesize(
-    system: SpeechSystem,
+    parts: SpeechParts,
     audios: Sequence[AudioSource],
     *,
     language: str,
@@ -68,7 +69,7 @@ def resynthesize(
     """Return the recordings, their codec copies and what is made of their semantic codes, with scores.
 
     Args:
-        system: a checkpoint that can speak.
+        parts: tokenizer, codec and acoustic model; of a checkpoint (`SpeechSystem.parts`), or before there is one.
         audios: recordings of speech.
         language: spoken in them.
         judge: a recogniser of the language; None: intelligibility is not scored.
@@ -77,18 +78,18 @@ def resynthesize(
         seed: of SoundStorm's or AudioLM's draws.
 
     Raises:
-        CheckpointError: the checkpoint cannot speak.
+        CheckpointError: a part is missing.
         DataError: there are not as many texts as recordings, or no recordings.
     """
     if not audios or (texts is not None and len(texts) != len(audios)):
         raise DataError(f"got {len(audios)} recordings and {'no' if texts is None else len(texts)} texts; give as many")
     originals = [load_audio(audio) for audio in audios]
-    _, codec = system.sound_parts()
-    codes = system.semantic_tokenizer().encode(originals)
+    _, codec = parts.sound_parts()
+    codes = parts.semantic_tokenizer().encode(originals)
     versions = {
         ORIGINAL: originals,
         CODEC_COPY: [codec_copy(audio, codec) for audio in originals],
-        SEMANTIC_CODES: [embed_watermark(a) for a in system.synthesize(codes, voice=originals, seed=seed)],
+        SEMANTIC_CODES: [embed_watermark(a) for a in parts.synthesize(codes, voice=originals, seed=seed)],
     }
     heard = None if judge is None else {name: judge.transcribe(found, language) for name, found in versions.items()}
     references = texts if texts is not None or heard is None else [text or "" for text in heard[ORIGINAL]]

@@ -27,7 +27,8 @@ from speechllm.generation.decode import DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.hub import Checkpoint, checkpoint_folder, load_checkpoint
 from speechllm.pipelines.output import TaskOutput
-from speechllm.pipelines.system import AUDIO_TYPES, SpeechSystem
+from speechllm.pipelines.speech_parts import AUDIO_TYPES
+from speechllm.pipelines.system import SpeechSystem
 from speechllm.processor import UnifiedProcessor
 from speechllm.registry import suggest
 from speechllm.tasks import TaskTag

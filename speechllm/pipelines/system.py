@@ -10,7 +10,7 @@ Speech goes: semantic codes from the LM, acoustic codes (SoundStorm or AudioLM),
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from speechllm.audio import Audio, AudioSource, load_audio
-from speechllm.errors import CheckpointError, TaskError
+from speechllm.errors import TaskError
 from speechllm.generation.candidates import decode_best, known_text
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.hub import Checkpoint, load_checkpoint
 from speechllm.pipelines.long_audio import split_at_silence
 from speechllm.pipelines.output import TaskOutput, join
+from speechllm.pipelines.speech_parts import AUDIO_TYPES, SpeechParts, Voice, check_voices
 from speechllm.safety import embed_watermark, require_consent
 from speechllm.segments import CodeSegment
 from speechllm.tasks import TaskTag
@@ -31,10 +32,6 @@ from speechllm.tokenizers.semantic import SemanticTokenizer
 
 MAX_PIECE_SECONDS = 20.0
 "Longer audio is cut at pauses."
-AUDIO_TYPES = (str, Path, bytes, np.ndarray, Mapping, Audio)
-"The forms that one audio input may have (`AudioSource`)."
-Voice: TypeAlias = AudioSource | Sequence[AudioSource] | None
-"One voice for all, a list with one for each input, or none: then a voice is drawn."
 Input: TypeAlias = "AudioSource | EncodedSpeech"
 "What a task reads: text, audio in any form, or audio that is encoded already."
 CONTEXT_SHARE = 0.4
@@ -57,6 +54,7 @@ class SpeechSystem:
         self.processor = checkpoint.processor
         self.decoding = decoding or DecodingConfig()
         self.decoder = LMDecoder(checkpoint.model, checkpoint.processor)
+        self.parts = SpeechParts(self.processor.semantic_tokenizer, checkpoint.codec, checkpoint.acoustic)
 
     @classmethod
     def from_pretrained(
@@ -76,7 +74,7 @@ class SpeechSystem:
     @property
     def can_speak(self) -> bool:
         """True if the checkpoint holds what turns semantic codes into sound."""
-        return self.checkpoint.codec is not None and self.checkpoint.acoustic is not None
+        return self.parts.can_speak
 
     def transcribe(
         self, audios: Sequence[AudioSource], *, language: str = "en", decoding: DecodingConfig | None = None
@@ -117,7 +115,7 @@ class SpeechSystem:
             return outputs
         sayable = [i for i, output in enumerate(outputs) if output.text.strip()]
         if voice is not None and not isinstance(voice, AUDIO_TYPES):
-            _check_voices(voice, len(inputs))
+            check_voices(voice, len(inputs))
             voice = [voice[i] for i in sayable]
         texts = [outputs[i].text for i in sayable]
         spoken = self.speak(texts, language=target, voice=voice, consent=consent, decoding=decoding)
@@ -229,64 +227,21 @@ class SpeechSystem:
                 spoken.append(dataclasses.replace(output, audio=said, is_watermarked=watermark))
         return spoken
 
-    def synthesize(
-        self, codes: Sequence[np.ndarray], *, voice: Voice = None, seed: int = 0
-    ) -> list[Audio]:  # fmt: skip
-        """Turn semantic codes [T] into speech, without a watermark and without asking for consent.
-
-        A building block for measurements (what does the acoustic side lose?); `run` is the way to speak.
-        """
-        from speechllm.generation.cascade import synthesize
-
-        acoustic, codec = self.sound_parts()
-        voices = self.voice_prompts(voice, len(codes))
-        return synthesize(list(codes), acoustic, codec, voice=voices, seed=seed)
+    def synthesize(self, codes: Sequence[np.ndarray], *, voice: Voice = None, seed: int = 0) -> list[Audio]:
+        """See `SpeechParts.synthesize`: semantic codes to speech, for measurements; `run` is the way to speak."""
+        return self.parts.synthesize(codes, voice=voice, seed=seed)
 
     def voice_prompts(self, voice: Voice, count: int) -> Any:
-        """Return one encoded prompt, or a list of `count`; None stays None.
-
-        Raises:
-            TaskError: the list has another length.
-            CheckpointError: the checkpoint cannot read a voice.
-        """
-        from speechllm.generation.voice import encode_voice
-
-        if voice is None:
-            return None
-        acoustic, codec = self.sound_parts()
-        tokenizer = self.semantic_tokenizer()
-        if isinstance(voice, AUDIO_TYPES):
-            return encode_voice(load_audio(voice), tokenizer, codec, acoustic)
-        _check_voices(voice, count)
-        return [encode_voice(load_audio(one), tokenizer, codec, acoustic) for one in voice]
+        """See `SpeechParts.voice_prompts`: what a voice becomes before it is used."""
+        return self.parts.voice_prompts(voice, count)
 
     def sound_parts(self) -> tuple[Any, Any]:
-        """Return the acoustic model and the codec.
-
-        Raises:
-            CheckpointError: the checkpoint has none.
-        """
-        if not self.can_speak:
-            raise CheckpointError(
-                "this checkpoint cannot make sound: it lacks codec/ and acoustic/; "
-                "save it with save_checkpoint(..., codec=, acoustic=)"
-            )
-        return self.checkpoint.acoustic, self.checkpoint.codec
+        """Return the acoustic model and the codec; CheckpointError if the checkpoint cannot speak."""
+        return self.parts.sound_parts()
 
     def semantic_tokenizer(self) -> SemanticTokenizer:
-        """Return what turns audio into semantic codes.
-
-        Raises:
-            CheckpointError: the checkpoint has none.
-        """
-        if self.processor.semantic_tokenizer is None:
-            raise CheckpointError("this checkpoint has no semantic_tokenizer/, so it cannot read audio")
-        return self.processor.semantic_tokenizer
-
-
-def _check_voices(voices: Sequence[AudioSource], count: int) -> None:
-    if len(voices) != count:
-        raise TaskError(f"{len(voices)} voices came with {count} inputs; give one voice, or one for each")
+        """Return what turns audio into semantic codes; CheckpointError if the checkpoint has none."""
+        return self.parts.semantic_tokenizer()
 
 
 def _checked_text(tag: TaskTag, number: int, text: Input) -> str:

@@ -23,7 +23,7 @@ from speechllm.data.collate import Collator
 from speechllm.data.mixture import Mixture, MixtureConfig
 from speechllm.data.packing import PackedRows
 from speechllm.errors import ConfigError
-from speechllm.hub import Checkpoint, load_checkpoint
+from speechllm.hub import Checkpoint, load_checkpoint, load_parts
 from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters, train_new_rows_only
 from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, load_base_lm, num_text_rows
 from speechllm.models.embedding_init import RowInit
@@ -47,6 +47,8 @@ class UnifiedTrainConfig:
     "Length and batches."
     semantic_tokenizer: str | None = None
     "Folder of the semantic tokenizer that made the token shards. None only with `start_from`."
+    sound: str | None = None
+    "Folder with codec/ and acoustic/, which the checkpoint gets to speak with. None: it writes codes and stays mute."
     start_from: str | None = None
     "A speechllm checkpoint (folder or Hub id) to train further; then `model` and `row_init` play no part."
     model: BaseModelConfig = field(default_factory=BaseModelConfig)
@@ -69,6 +71,8 @@ class UnifiedTrainConfig:
     def __post_init__(self) -> None:
         if self.semantic_tokenizer is None and self.start_from is None:
             raise ConfigError("semantic_tokenizer is missing; give its folder, or start_from an existing checkpoint")
+        if self.sound is not None and self.start_from is not None:
+            raise ConfigError("sound and start_from are both set; a checkpoint keeps the sound it has, drop sound")
         if self.only_new_rows and self.lora is not None:
             raise ConfigError("only_new_rows and lora are both set; adapters train the trunk, keep one of the two")
         if self.freeze and (self.only_new_rows or self.lora is not None):
@@ -84,11 +88,14 @@ def load_extended_lm(config: UnifiedTrainConfig) -> Checkpoint:
         return load_checkpoint(config.start_from)
     assert config.semantic_tokenizer is not None, "checked on construction"
     semantic = SemanticTokenizer.from_pretrained(config.semantic_tokenizer)
+    codec, acoustic = None, None
+    if config.sound is not None:
+        _, codec, acoustic = load_parts(config.sound, tokenizer=semantic)
     model, text_tokenizer = load_base_lm(config.model)
     vocabulary = Vocabulary.for_speech(num_text_rows(model), semantic.codebook_size)
     processor = UnifiedProcessor(text_tokenizer, vocabulary, semantic)
     extend_causal_lm(model, vocabulary, init=config.row_init, centroids=semantic.centroids, seed=config.seed)
-    return Checkpoint(model, processor)
+    return Checkpoint(model, processor, codec, acoustic)
 
 
 def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainConfig) -> UnifiedTrainer:

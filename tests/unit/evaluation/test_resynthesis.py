@@ -21,7 +21,7 @@ def scores_of(report):
 
 def test_every_stage_is_scored_against_the_original(system):
     audios = [tiny_speech(1.0), tiny_speech(1.5, seed=1)]
-    report = resynthesize(system, audios, language="en", judge=None, embedder=MelPitchEmbedder())
+    report = resynthesize(system.parts, audios, language="en", judge=None, embedder=MelPitchEmbedder())
     assert [stage.name for stage in report.stages] == ["original", "codec copy", "semantic codes"]
     found = scores_of(report)
     assert found["original"] == {}
@@ -36,10 +36,10 @@ def test_every_stage_is_scored_against_the_original(system):
 def test_intelligibility_is_measured_against_texts_or_the_original(system):
     audios = [tone("en", 0), tone("en", 2)]
     judge = ToyJudge("en")
-    given = resynthesize(system, audios, language="en", judge=judge, embedder=None, texts=[WORDS["en"][0]] * 2)
+    given = resynthesize(system.parts, audios, language="en", judge=judge, embedder=None, texts=[WORDS["en"][0]] * 2)
     assert given.reference == "given texts"
     assert scores_of(given)["original"]["WER"].value > 0, "the second text is wrong on purpose"
-    heard = resynthesize(system, audios, language="en", judge=judge, embedder=None)
+    heard = resynthesize(system.parts, audios, language="en", judge=judge, embedder=None)
     assert heard.reference == "what the judge hears in the original"
     assert scores_of(heard)["original"] == {}
     assert "asr:toy-judge" in scores_of(heard)["codec copy"]["CER"].signature
@@ -66,9 +66,9 @@ def test_silence_does_not_bias_the_loudness():
 
 def test_wrong_numbers_of_texts_and_mute_checkpoints_are_refused(system, tmp_path):
     with pytest.raises(DataError, match="1 recordings and 2 texts"):
-        resynthesize(system, [tiny_speech()], language="en", judge=None, embedder=None, texts=["a", "b"])
+        resynthesize(system.parts, [tiny_speech()], language="en", judge=None, embedder=None, texts=["a", "b"])
     with pytest.raises(DataError, match="0 recordings"):
-        resynthesize(system, [], language="en", judge=None, embedder=None)
+        resynthesize(system.parts, [], language="en", judge=None, embedder=None)
     mute = SpeechSystem.from_pretrained(tiny_checkpoint(tmp_path / "mute"))
     with pytest.raises(CheckpointError, match="cannot make sound"):
-        resynthesize(mute, [tiny_speech()], language="en", judge=None, embedder=None)
+        resynthesize(mute.parts, [tiny_speech()], language="en", judge=None, embedder=None)

@@ -359,6 +359,17 @@ def test_training_further_keeps_the_voice(tmp_path):
     assert equal(out.acoustic, before.acoustic)
 
 
+def test_a_checkpoint_gets_the_sound_that_it_is_given(tmp_path):
+    path = write_recipe(tmp_path, max_steps=1)
+    sound = tiny_checkpoint(tmp_path / "start", acoustic=True)
+    out = load_checkpoint(main(path, [f"sound={sound}"]))
+    before = load_checkpoint(sound)
+    assert out.codec.fingerprint == before.codec.fingerprint
+    assert equal(out.acoustic, before.acoustic)
+    with pytest.raises(ConfigError, match="sound and start_from are both set"):
+        main(path, [f"out={tmp_path / 'other'}", f"sound={sound}", f"start_from={sound}"])
+
+
 def test_one_process_with_several_gpus_is_refused(mixture, tmp_path, monkeypatch):
     """torch's DataParallel cuts the batch, and the places of the targets would point elsewhere."""
     from transformers import TrainingArguments
