@@ -4,11 +4,13 @@ Corpora and recipes are found by entry points (`speechllm.corpora`, `speechllm.r
 other packages work like ours.
 """
 
+import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 import yaml
@@ -17,6 +19,7 @@ from speechllm.cli.console import console, counting, results
 from speechllm.errors import ConfigError, RegistryError
 from speechllm.registry import suggest
 
+Engine: TypeAlias = Literal["local", "ray"]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Config keys to change.")]
 
 
@@ -84,22 +87,47 @@ def tokenize(
     tokenizer: Annotated[Path, typer.Argument(help="Folder of a semantic tokenizer.")],
     out: Annotated[Path, typer.Argument(help="Folder for the token shards.")],
     batch_size: Annotated[int, typer.Option(help="Utterances encoded together.")] = 16,
+    records_per_shard: Annotated[int, typer.Option(help="Records in one file, and in memory at once.")] = 256,
     device: Annotated[str, typer.Option(help="Where the speech encoder runs: cpu, cuda, ...")] = "cpu",
+    engine: Annotated[Engine, typer.Option(help="This process alone, or workers on Ray: the same bytes.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="For ray; left out: as many as the cluster has room for.")] = None,
+    cpus_per_worker: Annotated[float, typer.Option(help="Cores for each worker of ray.")] = 1.0,
+    gpus_per_worker: Annotated[float, typer.Option(help="GPUs for each worker of ray; 0.5: two share one.")] = 0.0,
+    address: Annotated[str | None, typer.Option(help="Ray cluster, `auto` or host:port; left out: here.")] = None,
 ) -> None:
     """Turn the audio of a prepared corpus into semantic codes.
+
+    With --engine ray many workers share the work, each with a tokenizer of its own; the corpus and the tokenizer must
+    lie where all of them see them. Either engine goes on where the other was stopped.
 
     Example: speechllm tokenize runs/corpus runs/semantic_tokenizer runs/tokens
     """
     from speechllm.data.prepare import corpus_report
     from speechllm.data.tokenize import tokenize_corpus
-    from speechllm.tokenizers.semantic import SemanticTokenizer
 
     total = sum(corpus_report(corpus).num_records.values())
     with counting("tokenizing", "records", total) as progress:
-        encoder = SemanticTokenizer.from_pretrained(tokenizer).to(device)
-        report = tokenize_corpus(corpus, encoder, out, batch_size=batch_size, progress=progress)
+        sizes = {"batch_size": batch_size, "records_per_shard": records_per_shard, "progress": progress}
+        if engine == "ray":
+            from speechllm.data.ray_pool import RayConfig
+            from speechllm.data.ray_tokenize import tokenize_on_ray
+
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+            cluster = RayConfig(
+                num_workers=workers, cpus_per_worker=cpus_per_worker, gpus_per_worker=gpus_per_worker, address=address
+            )
+            load = functools.partial(_load_tokenizer, tokenizer.absolute())
+            report = tokenize_on_ray(corpus, load, out, cluster, device=device, **sizes)
+        else:
+            report = tokenize_corpus(corpus, _load_tokenizer(tokenizer, device), out, **sizes)
     console.print(report)
     results.print(out)
+
+
+def _load_tokenizer(folder: Path, device: str) -> Any:
+    from speechllm.tokenizers.semantic import SemanticTokenizer
+
+    return SemanticTokenizer.from_pretrained(folder).to(device)
 
 
 def train(

@@ -96,7 +96,15 @@ def read_corpus(folder: str | Path, split: str | None = None) -> Iterator[Record
     """
     manifest = read_manifest(folder, KIND)
     for row in read_shards(folder, manifest, split):
-        yield _record(row)
+        yield record_of(row)
+
+
+def record_of(row: dict[str, Any]) -> Record:
+    """Return the record of a row of a corpus."""
+    translation = None
+    if row["translation_language"] is not None:
+        translation = Translation(**_side(row, "translation_"))
+    return Record(id=row["id"], split=row["split"], **_side(row, ""), translation=translation)
 
 
 def corpus_report(folder: str | Path) -> CorpusReport:
@@ -162,13 +170,6 @@ def _flac(source: AudioSource, sample_rate: int) -> tuple[bytes, float]:
         if (info.samplerate, info.channels, info.subtype) == (sample_rate, 1, "PCM_16"):
             return source, duration
     return encode_flac(load_audio(audio, sample_rate)), duration
-
-
-def _record(row: dict[str, Any]) -> Record:
-    translation = None
-    if row["translation_language"] is not None:
-        translation = Translation(**_side(row, "translation_"))
-    return Record(id=row["id"], split=row["split"], **_side(row, ""), translation=translation)
 
 
 def _side(row: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -10,6 +10,9 @@ A shard holds what became of a fixed stretch of the source: items k*n to (k+1)*n
 shard is one that the manifest lists, so a run that was killed simply starts over: it passes over the items
 of finished shards without converting them, and ends with the very bytes that an undisturbed run writes. The
 hash of the items stands in the manifest, so that a folder is never continued from another source.
+
+Converting is apart from writing: `make_shard` is a function of its items, for any process on any machine, and one
+`ShardWriter` alone touches the folder. `write_shards` does both in turn; in `ray_tokenize.py` many workers make shards.
 """
 
 import hashlib
@@ -28,6 +31,9 @@ from speechllm.errors import DataError
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
+SAVES_PER_MANIFEST = 1000
+"""The manifest is saved whenever it has grown by a 1000th: after every shard of the first 1000. One of 100,000 that is
+saved after every shard takes longer to write than they do; as it is, a kill costs at most a 1000th of what is done."""
 
 T = TypeVar("T")
 
@@ -102,6 +108,15 @@ class Converted:
     failures: tuple[Failure, ...] = ()
 
 
+@dataclass(frozen=True)
+class MadeShard:
+    """A shard that is not on disk yet."""
+
+    entry: ShardEntry
+    content: bytes
+    "Of the parquet file."
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardLayout(Generic[T]):
     """How items of one kind become shards."""
@@ -115,6 +130,28 @@ class ShardLayout(Generic[T]):
     key_of: Callable[[T], str]
     "A text that tells items apart; it goes into the hash that recognises the source."
     convert: Callable[[Sequence[T]], Converted]
+
+    def __post_init__(self) -> None:
+        if self.items_per_shard < 1:
+            raise DataError(f"items_per_shard is {self.items_per_shard}, expected at least 1")
+
+    def source_sha256(self, items: Iterable[T]) -> str:
+        """Return the hash by which the items of a shard are recognised."""
+        return _hash_keys(self.key_of(item) for item in items)
+
+
+def shard_name(split: str, index: int) -> str:
+    """Return the file of the shard `index` of a split."""
+    return f"{split}-{index:05d}.parquet"
+
+
+def make_shard(items: Sequence[T], name: str, split: str, layout: ShardLayout[T]) -> MadeShard:
+    """Convert the items of one shard; the same bytes wherever it is done."""
+    converted = layout.convert(items)
+    content = _parquet(converted.rows, layout.schema)
+    seconds = {language: round(value, 6) for language, value in sorted(converted.duration_seconds.items())}
+    digest, source = hashlib.sha256(content).hexdigest(), layout.source_sha256(items)
+    return MadeShard(ShardEntry(name, split, len(converted.rows), digest, source, seconds, converted.failures), content)
 
 
 def write_shards(
@@ -131,25 +168,32 @@ def write_shards(
     Raises:
         DataError: the folder holds something else, or cannot be written; finished shards stay.
     """
-    if layout.items_per_shard < 1:
-        raise DataError(f"items_per_shard is {layout.items_per_shard}, expected at least 1")
-    folder = Path(folder)
-    writer = _Writer(folder, layout)
+    writer = ShardWriter(folder, layout)
     waiting: dict[str, list[T]] = {}
+    num_in_split: dict[str, int] = {}
     done = 0
+
+    def finish(split: str) -> None:
+        nonlocal done
+        shard = waiting[split]
+        name = shard_name(split, num_in_split.get(split, 0))
+        if writer.source_of(name) is not None:
+            writer.keep(name, layout.source_sha256(shard))
+        else:
+            writer.add(make_shard(shard, name, split, layout))
+        num_in_split[split] = num_in_split.get(split, 0) + 1
+        done += len(shard)
+        shard.clear()
+        if progress is not None:
+            progress(done)
+
     for item in items:
-        shard = waiting.setdefault(layout.split_of(item), [])
-        shard.append(item)
-        if len(shard) == layout.items_per_shard:
-            writer.finish(layout.split_of(item), shard)
-            done += len(shard)
-            shard.clear()
-            _report(progress, done)
-    for split, shard in waiting.items():
-        if shard:
-            writer.finish(split, shard)
-            done += len(shard)
-            _report(progress, done)
+        split = layout.split_of(item)
+        waiting.setdefault(split, []).append(item)
+        if len(waiting[split]) == layout.items_per_shard:
+            finish(split)
+    for split in [split for split, shard in waiting.items() if shard]:
+        finish(split)
     return writer.close()
 
 
@@ -186,56 +230,86 @@ def read_shards(folder: str | Path, manifest: Manifest, split: str | None = None
         raise DataError(f"{folder} has no split {split!r}; it has {', '.join(manifest.num_rows) or 'none'}")
     for shard in manifest.shards:
         if split in (None, shard.split):
-            path = Path(folder) / shard.file
-            _verify(path, shard.sha256)
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=64):
-                    yield from batch.to_pylist()
+            yield from read_shard(folder, shard)
 
 
-class _Writer(Generic[T]):
-    """Keeps the manifest on disk in step with the shards on disk."""
+def read_shard(folder: str | Path, shard: ShardEntry) -> Iterator[dict[str, Any]]:
+    """Stream the rows of one shard, a few at a time.
 
-    def __init__(self, folder: Path, layout: ShardLayout[T]):
-        self.folder, self.layout = folder, layout
-        self.found: dict[str, ShardEntry] = {}
-        self.finished: dict[str, ShardEntry] = {}
-        self.num_in_split: dict[str, int] = {}
-        _attempt(lambda: folder.mkdir(parents=True, exist_ok=True), folder)
-        existing = _load_manifest(folder)
-        self.was_complete = existing is not None and existing.complete
+    Raises:
+        DataError: the file is missing or was changed.
+    """
+    path = Path(folder) / shard.file
+    _verify(path, shard.sha256)
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=64):
+            yield from batch.to_pylist()
+
+
+class ShardWriter(Generic[T]):
+    """Writes shards that others make, in any order, and keeps the manifest in step with what is on disk.
+
+    writer = ShardWriter(folder, layout)
+    for each shard of the source:
+        if writer.source_of(name) is not None:          # an earlier run made it: of these very items?
+            writer.keep(name, layout.source_sha256(items))
+        else:
+            writer.add(make_shard(items, name, split, layout))
+    manifest = writer.close()
+    """
+
+    def __init__(self, folder: str | Path, layout: ShardLayout[T], splits: Sequence[str] = ()):
+        """`splits` is their order in the manifest, where shards do not come in the order of the source."""
+        self.folder, self.layout, self.splits = Path(folder), layout, splits
+        self._found: dict[str, ShardEntry] = {}
+        self._finished: dict[str, ShardEntry] = {}
+        self._num_saved = 0
+        _attempt(lambda: self.folder.mkdir(parents=True, exist_ok=True), self.folder)
+        existing = _load_manifest(self.folder)
+        self._was_complete = existing is not None and existing.complete
         if existing is not None:
             self._require_same(existing)
-            self.found = {shard.file: shard for shard in existing.shards}
+            self._found = {shard.file: shard for shard in existing.shards}
 
-    def finish(self, split: str, items: Sequence[T]) -> None:
-        index = self.num_in_split.get(split, 0)
-        self.num_in_split[split] = index + 1
-        name = f"{split}-{index:05d}.parquet"
-        source = _hash_keys(self.layout.key_of(item) for item in items)
-        kept = self.found.get(name)
-        if kept is not None:
-            if kept.source_sha256 != source:
-                raise DataError(
-                    f"{self.folder / name} was made from other records; choose another folder, or delete this one"
-                )
-            self.finished[name] = kept
-            return
-        if self.was_complete:
+    def source_of(self, name: str) -> str | None:
+        """Return the hash of the items of a shard that an earlier run finished, None where it has to be made.
+
+        Raises:
+            DataError: it has to be made, but the folder is finished without it.
+        """
+        kept = self._found.get(name)
+        if kept is None and self._was_complete:
             raise DataError(
                 f"{self.folder} is finished and does not hold all of these records; choose another folder, or delete it"
             )
-        converted = self.layout.convert(items)
-        content = _parquet(converted.rows, self.layout.schema)
-        _write_atomically(self.folder / name, content)
-        seconds = {language: round(value, 6) for language, value in sorted(converted.duration_seconds.items())}
-        self.finished[name] = ShardEntry(
-            name, split, len(converted.rows), hashlib.sha256(content).hexdigest(), source, seconds, converted.failures
-        )
-        self._save(complete=False)
+        return None if kept is None else kept.source_sha256
+
+    def keep(self, name: str, source_sha256: str) -> None:
+        """Take over a shard of an earlier run.
+
+        Raises:
+            DataError: it was made from other items.
+        """
+        if self._found[name].source_sha256 != source_sha256:
+            raise DataError(
+                f"{self.folder / name} was made from other records; choose another folder, or delete this one"
+            )
+        self._finished[name] = self._found[name]
+
+    def add(self, shard: MadeShard) -> None:
+        """Write a shard, whole or not at all, and list it."""
+        _write_atomically(self.folder / shard.entry.file, shard.content)
+        self._finished[shard.entry.file] = shard.entry
+        if (len(self._finished) - self._num_saved) * SAVES_PER_MANIFEST >= len(self._finished):
+            self._save(complete=False)
 
     def close(self) -> Manifest:
-        if left := sorted(set(self.found) - set(self.finished)):
+        """Declare the folder finished.
+
+        Raises:
+            DataError: an earlier run made a shard whose items are gone.
+        """
+        if left := sorted(set(self._found) - set(self._finished)):
             raise DataError(
                 f"{self.folder / left[0]} was made from records that are not there any more; "
                 "choose another folder, or delete this one"
@@ -244,14 +318,16 @@ class _Writer(Generic[T]):
 
     def _save(self, complete: bool) -> Manifest:
         # A shard that an earlier run finished stays listed until its turn comes: a second kill loses nothing.
-        shards = self.found | self.finished
+        shards = self._found | self._finished
         # In the order of the source, splits as they first appear; what an earlier run left comes last.
-        order = {name: i for i, name in enumerate([*self.finished, *self.found])}
-        splits = list(dict.fromkeys(shards[name].split for name in order))
-        names = sorted(order, key=lambda name: (splits.index(shards[name].split), name))
+        names = dict.fromkeys([*self._finished, *self._found])
+        splits = {split: i for i, split in enumerate(dict.fromkeys([*self.splits, *(shards[n].split for n in names)]))}
+        # By length first: beyond 100,000 shards of a split their numbers have more than five digits.
+        names = sorted(names, key=lambda name: (splits[shards[name].split], len(name), name))
         manifest = self._manifest(complete, tuple(shards[name] for name in names))
         content = {"format_version": FORMAT_VERSION} | asdict(manifest)
         _write_atomically(self.folder / MANIFEST_FILE, (json.dumps(content, indent=1) + "\n").encode())
+        self._num_saved = len(self._finished)
         return manifest
 
     def _manifest(self, complete: bool, shards: tuple[ShardEntry, ...]) -> Manifest:
@@ -344,8 +420,3 @@ def _hash_keys(keys: Iterable[str]) -> str:
         content = key.encode()
         digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()
-
-
-def _report(progress: Callable[[int], None] | None, done: int) -> None:
-    if progress is not None:
-        progress(done)

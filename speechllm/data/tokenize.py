@@ -20,7 +20,7 @@ import pyarrow as pa
 from speechllm.audio import Audio, load_audio
 from speechllm.data.prepare import read_corpus
 from speechllm.data.records import LabelSource, Record
-from speechllm.data.shards import Converted, Manifest, ShardLayout, read_manifest, read_shards, write_shards
+from speechllm.data.shards import Converted, ShardLayout, read_manifest, read_shards, write_shards
 from speechllm.errors import DataError
 from speechllm.tasks import Field
 
@@ -150,9 +150,20 @@ def tokenize_corpus(
     Raises:
         DataError: the corpus is not finished or broken, or the folder belongs to another tokenizer or corpus.
     """
+    layout = token_layout(tokenizer, batch_size=batch_size, records_per_shard=records_per_shard)
+    write_shards(read_corpus(corpus_folder), out_folder, layout, progress)
+    return token_report(out_folder)
+
+
+def token_layout(tokenizer: Tokenizer, *, batch_size: int, records_per_shard: int) -> ShardLayout[Record]:
+    """Return how records become shards of codes.
+
+    Raises:
+        DataError: the batch size is below 1.
+    """
     if batch_size < 1:
         raise DataError(f"batch_size is {batch_size}, expected at least 1")
-    layout = ShardLayout[Record](
+    return ShardLayout[Record](
         kind=KIND,
         schema=SCHEMA,
         fingerprint=tokenizer.fingerprint,
@@ -162,7 +173,6 @@ def tokenize_corpus(
         key_of=lambda record: record.digest,
         convert=lambda records: _convert(records, tokenizer, batch_size),
     )
-    return _report(Path(out_folder), write_shards(read_corpus(corpus_folder), out_folder, layout, progress))
 
 
 def read_tokens(
@@ -185,14 +195,11 @@ def read_tokens(
 
 def token_report(folder: str | Path) -> TokenReport:
     """Return what `tokenize_corpus` returned when it made the folder."""
-    return _report(Path(folder), read_manifest(folder, KIND))
-
-
-def _report(folder: Path, manifest: Manifest) -> TokenReport:
+    manifest = read_manifest(folder, KIND)
     hours = {language: seconds / 3600 for language, seconds in manifest.duration_seconds.items()}
     details = manifest.details
     return TokenReport(
-        folder, manifest.fingerprint, details["codebook_size"], details["frame_rate"], manifest.num_rows, hours
+        Path(folder), manifest.fingerprint, details["codebook_size"], details["frame_rate"], manifest.num_rows, hours
     )
 
 
