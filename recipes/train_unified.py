@@ -13,15 +13,20 @@ start) to the very same weights.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
+
+from torch import nn
 
 from recipes.kept_config import remember_config, require_same_config
 from speechllm.config import load_config
 from speechllm.data.mixture import load_mixture
 from speechllm.hub import TRAINING_CONFIG_FILE, save_checkpoint
+from speechllm.models.adapters import save_adapters
 from speechllm.processor import MANIFEST_FILE
-from speechllm.training.checks import check_training_data, print_table
+from speechllm.training.checks import check_training, print_report
 from speechllm.training.unified import (
     UnifiedTrainConfig,
+    adapter_folder,
     finished_model,
     load_extended_lm,
     make_trainer,
@@ -47,12 +52,15 @@ def train_unified(config: UnifiedTrainConfig) -> Path:
         return out
     base = load_extended_lm(config)  # a stock decoder with rows for audio
     mixture = load_mixture(config.mixture, base.processor)  # example i is a function of (seed, i)
-    counts = check_training_data(mixture, base.model, max_tokens=config.training.max_tokens)
     trainer = make_trainer(base.model, mixture, config)  # packed rows, loss on targets
-    if trainer.is_world_process_zero() and config.training.show_progress:
-        print_table(counts)
+    report = check_training(trainer, mixture, config)
+    if trainer.is_world_process_zero() and (config.training.show_progress or report.errors):
+        print_report(report)
+    report.raise_if_failed()
     history = trainer.run()
     if trainer.is_world_process_zero():
+        if config.lora is not None:
+            save_adapters(cast(nn.Module, trainer.model), base.processor.vocabulary, adapter_folder(config))
         save_history(history, out)
         save_checkpoint(  # one reloadable folder
             out, finished_model(trainer), base.processor, codec=base.codec, acoustic=base.acoustic, config=config

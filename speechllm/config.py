@@ -15,6 +15,7 @@ stand in the default of its field. Types are checked by pydantic; the dataclasse
 import copy
 import dataclasses
 import functools
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +24,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from speechllm import __version__
 from speechllm.errors import ConfigError
 from speechllm.registry import suggest
 
 T = TypeVar("T")
+VERSION_KEY = "speechllm_version"
+"May stand at the top of a config: the release that it was written for. `save_config` writes it."
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -62,7 +66,24 @@ def load_config(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -
         raise ConfigError(f"{path} is not valid YAML: {_one_line(error)}") from error
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path} holds {type(data).__name__}, expected a mapping of keys")
+    data = dict(data)
+    _require_our_version(data.pop(VERSION_KEY, None), path)
     return build_config(cls, apply_overrides(data, overrides), where=str(path))
+
+
+def _require_our_version(written_for: Any, path: Path) -> None:
+    """Refuse a config of a later release, whose keys may not mean what they mean here; patch releases are alike."""
+    if written_for is None:
+        return
+    numbers = [re.match(r"(\d+)\.(\d+)", str(text)) for text in (written_for, __version__)]
+    if numbers[0] is None:
+        raise ConfigError(f"{path}: {VERSION_KEY} = {written_for!r}, expected a release such as '{__version__}'")
+    theirs, ours = (tuple(map(int, number.groups())) for number in numbers if number is not None)
+    if theirs > ours:
+        raise ConfigError(
+            f"{path} was written for speechllm {written_for}, this is {__version__}; "
+            f"upgrade (pip install -U speechllm), or delete its {VERSION_KEY} if you know its keys"
+        )
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -137,7 +158,8 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 
 def save_config(config: Any, path: str | Path) -> None:
     """Write a config dataclass as YAML that `load_config` reads back equal."""
-    Path(path).write_text(yaml.safe_dump(config_to_dict(config), sort_keys=False), encoding="utf-8")
+    content = {VERSION_KEY: __version__, **config_to_dict(config)}
+    Path(path).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 @functools.cache

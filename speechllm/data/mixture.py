@@ -14,7 +14,7 @@ no state to save: who has seen i examples continues at example i.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
@@ -129,6 +129,15 @@ class Mixture:
         if self.config.code_noise:
             example = self._with_noise(example, index)
         return example
+
+    def spoken_sides(self, limit: int) -> Iterator[tuple[float, int]]:
+        """Yield (seconds, number of codes) of spoken sides of up to `limit` rows of each component."""
+        for rows in self._rows:
+            for row in rows[:limit]:
+                if row.codes is not None:
+                    yield row.duration_seconds, len(row.codes)
+                if row.translation_codes is not None:
+                    yield row.translation_duration_seconds, len(row.translation_codes)
 
     def _draw(self, index: int) -> tuple[int, int]:
         """Return the component of example `index`, and how many examples of it came before."""

@@ -30,6 +30,8 @@ from speechllm.models.embedding_init import RowInit, new_rows
 from speechllm.vocabulary import SEMANTIC, TEXT, Vocabulary
 
 Model = TypeVar("Model", bound=PreTrainedModel)
+EXTENDED_KEY = "speechllm_vocabulary"
+"In config.json of an extended model: the hash of its vocabulary. To everybody else it is a key like any other."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +138,10 @@ def extend_causal_lm(
     layer has a bias, new ids get the mean of the text ids' biases (0 with "zeros").
 
     Raises:
-        VocabularyError: the text block does not have as many ids as the model has rows.
+        VocabularyError: the text block does not have as many ids as the model has rows, or the model was extended
+            before.
     """
+    _require_text_lm(model, vocabulary)
     text_size = vocabulary[TEXT].size
     if num_text_rows(model) != text_size:
         raise VocabularyError(
@@ -163,7 +167,23 @@ def extend_causal_lm(
             extended[:text_size] = text_bias
             extended[text_size:] = 0 if init == "zeros" else text_bias.float().mean()
     assert model.config.get_text_config().vocab_size == vocabulary.size, "the config must say what the matrix has"
+    setattr(model.config, EXTENDED_KEY, vocabulary.hash)
     return model
+
+
+def extended_by(model: nn.Module) -> str | None:
+    """Return the hash of the vocabulary that a model was extended by; None: by none, or it was not written down."""
+    return getattr(cast(PreTrainedModel, model).config, EXTENDED_KEY, None)
+
+
+def _require_text_lm(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
+    before = extended_by(model)
+    if before is not None:
+        which = "the same" if before == vocabulary.hash else f"another than {vocabulary.hash}"
+        raise VocabularyError(
+            f"the base model was already extended by the vocabulary {before}, {which}; set start_from to its "
+            "checkpoint to train it further, or take the text LM that it was made from"
+        )
 
 
 def _appended_rows(

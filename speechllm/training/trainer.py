@@ -31,6 +31,7 @@ from speechllm.data.packing import PackedRows
 from speechllm.errors import CheckpointError, ConfigError, TrainingError
 from speechllm.training.dropout import residual_dropout
 from speechllm.training.optim import OptimizerConfig, build_optimizer
+from speechllm.training.out_of_memory import explained_out_of_memory
 from speechllm.training.resume import require_same_settings
 from speechllm.vocabulary import SEMANTIC, Vocabulary
 
@@ -42,6 +43,10 @@ CHANGEABLE = (
     "gradient_checkpointing", "cpu", "log_every", "save_every", "keep_checkpoints", "report_to", "show_progress",
 )  # fmt: skip
 "Training settings that may change between two calls for one run: but for rounding they leave the weights alone."
+CHECKPOINTING = (
+    "activation_checkpointing" if hasattr(TrainingArguments, "activation_checkpointing") else "gradient_checkpointing"
+)
+"What the Trainer calls it: transformers 5.23 has a new name."
 LOGITS_MULTIPLE = 256
 "Logits rows are rounded up to a multiple of this: kernels are made anew for every new size of a matrix."
 
@@ -94,6 +99,7 @@ class TrainingConfig:
 
     def arguments(self, folder: Path, learning_rate: float) -> TrainingArguments:
         """Return what the HF Trainer wants to know."""
+        recompute: dict[str, Any] = {CHECKPOINTING: True} if self.gradient_checkpointing else {}
         return TrainingArguments(
             output_dir=str(folder),
             max_steps=self.max_steps,
@@ -104,6 +110,7 @@ class TrainingConfig:
             warmup_steps=self.warmup_steps,
             max_grad_norm=self.max_grad_norm,
             bf16=self.bf16,
+            **recompute,
             use_cpu=self.cpu or not torch.accelerator.is_available(),
             logging_steps=self.log_every,
             logging_nan_inf_filter=False,
@@ -139,7 +146,7 @@ class UnifiedTrainer(Trainer):
         its data, its model.
         """
         self.settings = {"training": config_to_dict(config), "optimizer": config_to_dict(optimizer), **(settings or {})}
-        self._caches = cache_settings(model)
+        self.cache_settings = cache_settings(model)
         self._output_layer = cast(nn.Module, cast(PreTrainedModel, model).get_output_embeddings())
         self.rows, self.optimizer_config, self.folder = rows, optimizer, Path(folder)
         self.dropout = config.dropout
@@ -147,8 +154,7 @@ class UnifiedTrainer(Trainer):
         self._names = ("other", *collator.tags)
         self._sums = torch.zeros(2, len(self._names), len(MODALITIES), dtype=torch.float64)
         self._tokens, self._clock = 0, time.monotonic()
-        if config.gradient_checkpointing:
-            cast(PreTrainedModel, model).gradient_checkpointing_enable()
+        self.config = config
         arguments = config.arguments(self.folder, optimizer.learning_rate)
         if arguments.n_gpu > 1:
             raise ConfigError(
@@ -156,18 +162,19 @@ class UnifiedTrainer(Trainer):
                 "`accelerate launch` or torchrun, or set CUDA_VISIBLE_DEVICES to one of them"
             )
         _check_attention(model, config.rows_per_batch)
-        super().__init__(model=model, args=arguments, train_dataset=rows, data_collator=collator)  # pyright: ignore[reportArgumentType]
+        with explained_out_of_memory(memory_advice(config, optimizer, model)):  # this puts the weights on the GPU
+            super().__init__(model=model, args=arguments, train_dataset=rows, data_collator=collator)  # pyright: ignore[reportArgumentType]
         self.loss_is_scaled_for_ga = True
 
     def run(self) -> list[dict[str, float]]:
         """Train, from the last complete checkpoint if there is one, and return the log.
 
         Raises:
-            TrainingError: the loss is not finite.
+            TrainingError: the loss is not finite, or memory ran out (the message says what to lower).
             CheckpointError: the folder holds a run with other settings.
         """
         dropout = residual_dropout(cast(nn.Module, self.model), self.dropout)
-        with caches_off(self._caches), dropout:
+        with caches_off(self.cache_settings), dropout, explained_out_of_memory(self._advice()):
             with self.accelerator.main_process_first():  # it removes what is incomplete; the others must not see that
                 checkpoint = last_checkpoint(self.folder)
                 self._check_settings(checkpoint)
@@ -175,6 +182,9 @@ class UnifiedTrainer(Trainer):
         # Accelerate leaves its autocast around `forward`; who decodes next wants the weights' own type.
         self.model = self.accelerator.unwrap_model(cast(nn.Module, self.model), keep_fp32_wrapper=False)
         return self.state.log_history
+
+    def _advice(self) -> str:
+        return memory_advice(self.config, self.optimizer_config, cast(nn.Module, self.model))
 
     def _check_settings(self, checkpoint: str | None) -> None:
         """Compare the settings with those that the run began with, or write them down for the next call."""
@@ -251,6 +261,26 @@ class UnifiedTrainer(Trainer):
         self._sums.zero_()
         self._tokens, self._clock = 0, now
         return gauges
+
+
+def memory_advice(training: TrainingConfig, optimizer: OptimizerConfig, model: nn.Module) -> str:
+    """Return what may be lowered when a training does not fit, cheapest first."""
+    ways: list[str] = []
+    if training.rows_per_batch > 1:
+        ways.append(f"training.rows_per_batch ({training.rows_per_batch}; gradient_accumulation makes up for it)")
+    ways.append(f"training.max_tokens ({training.max_tokens})")
+    ways = [f"lower {' or '.join(ways)}"]
+    if not training.bf16:
+        ways.append("set training.bf16")
+    if not training.gradient_checkpointing:
+        ways.append("set training.gradient_checkpointing")
+    if not hasattr(model, "peft_config"):
+        if optimizer.kind not in ("adafactor", "adamw8bit"):
+            ways.append("take optimizer.kind adafactor or adamw8bit")
+        ways.append("train adapters instead (lora)")
+    if not getattr(model, "is_loaded_in_4bit", False):
+        ways.append("keep the base in four bits (lora.four_bit)")
+    return ", ".join(ways)
 
 
 def _check_attention(model: nn.Module, rows_per_batch: int) -> None:

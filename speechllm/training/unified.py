@@ -128,6 +128,11 @@ def training_folder(config: UnifiedTrainConfig) -> Path:
     return out.with_name(f"{out.name}.training")
 
 
+def adapter_folder(config: UnifiedTrainConfig) -> Path:
+    """Return where the adapters lie as they were before they were merged."""
+    return training_folder(config) / "adapter"
+
+
 def history_file(out: str | Path) -> Path:
     """Return where the training curve of the checkpoint `out` lies: JSON, a list of logged rows."""
     out = Path(out)

@@ -42,8 +42,24 @@ SIZES: dict[str, dict[str, Any]] = {
     "gemma3_text": {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8, "final_logit_softcapping": 5.0},
     "cohere": {"num_key_value_heads": 2, "logit_scale": 0.3},
     "granite": {"num_key_value_heads": 2, "logits_scaling": 3.0},
+    "phi3": {"num_key_value_heads": 2},
+    "olmo2": {"num_key_value_heads": 2},
+    "smollm3": {"num_key_value_heads": 2},
+    "mixtral": {"num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": {
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+    },
 }
 "The families that tests run over, with what they need beyond the common sizes."
+UNPACKABLE: dict[str, dict[str, Any]] = {
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "gpt_oss": {"num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
+}
+"Families whose packed examples see each other in transformers."
 
 
 def tiny_text_tokenizer(num_ids: int = 320) -> PreTrainedTokenizerFast:
@@ -92,7 +108,7 @@ def tiny_model(
     config = AutoConfig.for_model(
         family, vocab_size=vocab_size, hidden_size=width, intermediate_size=width * 3 // 2, num_hidden_layers=2,
         num_attention_heads=4, max_position_embeddings=512, tie_word_embeddings=tied, initializer_range=0.2,
-        pad_token_id=0, bos_token_id=1, eos_token_id=2, **SIZES[family],
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, **(SIZES | UNPACKABLE)[family],
     )  # fmt: skip
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config).eval()

@@ -4,6 +4,7 @@ from typing import Literal
 
 import pytest
 
+from speechllm import __version__
 from speechllm.config import build_config, config_to_dict, load_config, save_config
 from speechllm.errors import ConfigError
 
@@ -68,6 +69,16 @@ def test_saved_config_reads_back_equal(tmp_path):
     save_config(config, tmp_path / "c.yaml")
     assert load_config(Train, tmp_path / "c.yaml") == config
     assert build_config(Train, config_to_dict(config)) == config
+
+
+def test_a_config_of_a_later_release_is_refused(write):
+    assert load_config(Train, write(f"speechllm_version: {__version__}\nout: a")) == Train(out=Path("a"))
+    assert load_config(Train, write("speechllm_version: 0.0.9\nout: a")) == Train(out=Path("a"))
+    # Before its unknown keys are complained of.
+    with pytest.raises(ConfigError, match=r"was written for speechllm 7\.1\.0, this is .*; upgrade"):
+        load_config(Train, write("speechllm_version: 7.1.0\nout: a\nwarp: 9"))
+    with pytest.raises(ConfigError, match="speechllm_version = 'x', expected a release such as"):
+        load_config(Train, write("speechllm_version: x\nout: a"))
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from speechllm.data.plain_text import is_plain_text, read_plain_text
 from speechllm.data.tokenize import TokenRow
 from speechllm.errors import ConfigError, DataError
 from speechllm.processor import EncodedExample
-from speechllm.training.checks import audit_example, check_training_data
-from tests.support.tiny import tiny_model, tiny_processor
+from speechllm.training.audit import audit_example
+from speechllm.training.checks import check_examples
+from tests.support.tiny import tiny_processor
 
 PROCESSOR = tiny_processor(semantic=False)
 LONG = " ".join(f"word{i}" for i in range(80))
@@ -94,8 +95,7 @@ def test_text_mixes_with_tasks_by_weight():
     mixture = Mixture(MixtureConfig(components=components, code_noise=0.5), PROCESSOR, [rows] * 2)
     counts = Counter(task_name(mixture.segments(i).tag) for i in range(BLOCK))
     assert counts == {"ASR": BLOCK * 3 // 4, "text": BLOCK // 4}
-    model = tiny_model(PROCESSOR.vocabulary.size)
-    table = {count.name: count for count in check_training_data(mixture, model, max_tokens=96, num_examples=64)}
+    table = {count.name: count for count in check_examples(mixture, max_tokens=96, num_examples=64).counts}
     assert table["text"].audio == table["text"].prompt == 0 < table["text"].text
 
 

@@ -4,12 +4,14 @@ import pytest
 import yaml
 
 from recipes.compare_inits import NAMES, main
+from speechllm.config import VERSION_KEY
 from speechllm.errors import ConfigError
 from tests.unit.training.test_unified import write_recipe
 
 
 def test_inits_are_compared_on_the_same_examples_and_finished_ones_kept(tmp_path, capsys):
     train = yaml.safe_load(write_recipe(tmp_path, max_steps=2).read_text()) | {"out": str(tmp_path / "inits")}
+    train.pop(VERSION_KEY)
     path = tmp_path / "compare.yaml"
     data = {"train": train, "inits": ["zeros", "centroid"], "seeds": [0, 1], "split": "train", "num_examples": 6}
     path.write_text(yaml.safe_dump(data))

@@ -12,12 +12,11 @@ from speechllm.data.collate import Collator, collate_rows
 from speechllm.data.mixture import Mixture, MixtureComponent, MixtureConfig
 from speechllm.data.packing import PackedRows
 from speechllm.data.tokenize import TokenRow
-from speechllm.errors import CheckpointError, ConfigError, DataError, TrainingError, VocabularyError
+from speechllm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from speechllm.hub import load_checkpoint
 from speechllm.models.adapters import LoraSettings
 from speechllm.models.causal_lm import BaseModelConfig, load_base_lm
 from speechllm.processor import EncodedExample
-from speechllm.training.checks import audit_example, check_training_data, print_table
 from speechllm.training.optim import OptimizerConfig
 from speechllm.training.text_lm import TextLMConfig, pretrain_text_lm
 from speechllm.training.trainer import TrainingConfig, UnifiedTrainer, curve, last_checkpoint, target_losses
@@ -161,44 +160,6 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(mixture, tmp_path):
     nn.init.constant_(model.get_output_embeddings().weight, float("nan"))
     with pytest.raises(TrainingError, match="the loss is nan at step 1"):
         trainer.run()
-
-
-def test_checks_count_what_tasks_read_and_write(mixture, capsys):
-    model = tiny_model(mixture.processor.vocabulary.size)
-    counts = {count.name: count for count in check_training_data(mixture, model, max_tokens=96, num_examples=200)}
-    assert set(counts) == set(TASKS)
-    assert sum(count.examples for count in counts.values()) == 200
-    assert counts["ASR"].audio == 0 < counts["ASR"].text
-    assert counts["TTS"].audio > 0
-    print_table(list(counts.values()))
-    assert "ASR AST S2ST" in capsys.readouterr().out
-
-
-def test_checks_refuse_what_would_train_wrongly(mixture, processor):
-    model = tiny_model(processor.vocabulary.size)
-    with pytest.raises(VocabularyError, match="rows, the vocabulary"):
-        check_training_data(mixture, tiny_model(processor.vocabulary.size + 1), max_tokens=96)
-    with pytest.raises(DataError, match="are longer than max_tokens = 5"):
-        check_training_data(mixture, model, max_tokens=5)
-    good = mixture.example(0)
-    audit_example(good, processor)
-    start = int(good.loss_mask.argmax())
-    late, early = good.loss_mask.copy(), good.loss_mask.copy()
-    late[start], early[start - 1] = False, True
-    broken = {
-        "not right behind the mark": (good.input_ids, late),
-        "has its first target at": (good.input_ids, early),
-        "ids outside": (good.input_ids + processor.vocabulary.size, good.loss_mask),
-        "expected EOS": (good.input_ids[:-1], good.loss_mask[:-1]),
-        "mask that is not one run": (good.input_ids, np.zeros_like(good.loss_mask)),
-    }
-    for message, (ids, mask) in broken.items():
-        with pytest.raises(DataError, match=message):
-            audit_example(EncodedExample(ids, mask, good.tag), processor)
-    with pytest.raises(DataError, match="target parts"):
-        audit_example(
-            EncodedExample(good.input_ids, good.loss_mask, "[ASR TTS English]"[:5] + " AST English French]"), processor
-        )
 
 
 def test_text_lm_learns_its_sentences_and_reloads(tmp_path):
@@ -368,6 +329,46 @@ def test_a_checkpoint_gets_the_sound_that_it_is_given(tmp_path):
     assert equal(out.acoustic, before.acoustic)
     with pytest.raises(ConfigError, match="sound and start_from are both set"):
         main(path, [f"out={tmp_path / 'other'}", f"sound={sound}", f"start_from={sound}"])
+
+
+@pytest.mark.parametrize(
+    ("error", "first"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ..."), "2.00 GiB"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "can't allocate memory"),
+    ],
+)
+def test_running_out_of_memory_says_what_to_lower(mixture, tmp_path, monkeypatch, error, first):
+    def step(*_, **__):
+        raise error
+
+    monkeypatch.setattr(UnifiedTrainer, "training_step", step)
+    with pytest.raises(TrainingError, match="out of memory") as caught:
+        trained(mixture, tmp_path, lora=LoraSettings(rank=2))
+    message = str(caught.value)
+    assert first in message
+    assert "GPU 0 has" not in message
+    for way in ("rows_per_batch (2;", "max_tokens (96)", "gradient_checkpointing", "bf16", "lora.four_bit"):
+        assert way in message
+    with pytest.raises(TrainingError, match=r"adafactor or adamw8bit, train adapters instead \(lora\)"):
+        trained(mixture, tmp_path / "full")
+
+
+def test_other_errors_of_torch_stay_what_they_are(mixture, tmp_path, monkeypatch):
+    def step(*_, **__):
+        raise RuntimeError("size mismatch")
+
+    monkeypatch.setattr(UnifiedTrainer, "training_step", step)
+    with pytest.raises(RuntimeError, match="size mismatch") as caught:
+        trained(mixture, tmp_path)
+    assert type(caught.value) is RuntimeError
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)], ids=["full", "lora"])
+def test_gradient_checkpointing_changes_nothing_but_memory(mixture, tmp_path, lora):
+    plain, _ = trained(mixture, tmp_path / "a", lora=lora)
+    again, _ = trained(mixture, tmp_path / "b", lora=lora, gradient_checkpointing=True)
+    assert equal(plain, again)
 
 
 def test_one_process_with_several_gpus_is_refused(mixture, tmp_path, monkeypatch):
