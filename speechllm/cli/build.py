@@ -100,7 +100,7 @@ def tokenize(
     With --engine ray many workers share the work, each with a tokenizer of its own; the corpus and the tokenizer must
     lie where all of them see them. Either engine goes on where the other was stopped.
 
-    Example: speechllm tokenize runs/corpus runs/semantic_tokenizer runs/tokens
+    Example: speechllm tokenize runs/quickstart/corpus runs/quickstart/semantic_tokenizer runs/tokens
     """
     from speechllm.data.prepare import corpus_report
     from speechllm.data.tokenize import tokenize_corpus
@@ -139,6 +139,6 @@ def train(
 ) -> None:
     """Train by a recipe; a run that was stopped continues from its last checkpoint.
 
-    Example: speechllm train recorded recipes/recorded_small/config.yaml listening.num_items=30
+    Example: speechllm train unified recipes/own_data/config.yaml training.max_steps=2000
     """
     results.print(find_plugin("recipes", recipe)(config, overrides or []))
