@@ -1,6 +1,7 @@
-"""SoundStorm on whole utterances: voice prompts, speech longer than a window, and spans made anew.
+"""SoundStorm on whole utterances: voice prompts, dialogues, speech longer than a window, and spans made anew.
 
     codes = soundstorm_codes(model, [semantic_a, semantic_b], [voice, None], AcousticDecoding(), seed=0)
+    turns = dialogue_codes(model, [[(0, hello), (1, hi), (0, bye)]], [[ann, bob]], AcousticDecoding(), seed=0)
     codes = infill_codes(model, speech, (20, 45), new_semantic, AcousticDecoding(), seed=0)
 
     condition   v v v v | s s s s s s s s        each semantic code repeated to the codec's rate
@@ -12,11 +13,19 @@ is one: with it every window hears the voice itself, not a copy of a copy.
 
     window 2    v v v v | c c c | s s s s s      c: the last codes of window 1, with their sound
 
-(SoundStorm, arXiv:2305.09636, sections 3.4 and 4; the windows are AudioLM's slide-and-prompt, arXiv:2209.03143.)
+A dialogue is one such row, too: the prompts of all speakers stand before every window, and each condition is marked
+with who speaks it (`mark_speaker`).
+
+    condition   a a a b b b | s s s s s s s s
+    speaker     0 0 0 1 1 1 | 0 0 1 1 1 0 0 1
+
+(SoundStorm, arXiv:2305.09636, sections 3.4 and 4, and its dialogue synthesis; the windows are AudioLM's
+slide-and-prompt, arXiv:2209.03143.)
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -27,11 +36,13 @@ from speechllm.errors import ConfigError, DataError
 from speechllm.generation.acoustic import AcousticDecoding, require_codes
 from speechllm.generation.soundstorm import default_iterations, fill_at_once, soundstorm_fill
 from speechllm.generation.voice import VoicePrompt
-from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
+from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, mark_speaker
 
 CONTEXT_SHARE = 0.1
 "Share of a window that repeats the end of the one before."
 WINDOW_SEED_STEP = 1_000_003
+SpokenTurn: TypeAlias = tuple[int, np.ndarray]
+"A speaker, counted from 0, and semantic codes [T]."
 
 
 def soundstorm_codes(
@@ -52,6 +63,51 @@ def soundstorm_codes(
             row.add(codes[:, window.unknown])
         turn += 1
     return [row.frames for row in rows]
+
+
+def dialogue_codes(
+    model: SoundStorm,
+    dialogues: Sequence[Sequence[SpokenTurn]],
+    voices: Sequence[Sequence[VoicePrompt]],
+    decoding: AcousticDecoding,
+    *,
+    seed: int,
+) -> list[list[np.ndarray]]:
+    """Return the acoustic codes [K, T] of each turn of each dialogue; all turns of one are made together.
+
+    Args:
+        model: SoundStorm with marks for the speakers (`SoundStormConfig.num_speakers`).
+        dialogues: turns (speaker, semantic codes [T]) in order; speakers count from 0.
+        voices: a prompt for each speaker of each dialogue, in their order; none at all: voices are drawn.
+        decoding: how acoustic codes are drawn.
+        seed: of the draws.
+
+    Raises:
+        ConfigError: the model has no marks for so many speakers.
+        DataError: a turn is of a speaker without a voice.
+        VocabularyError: a code is outside the semantic codebook.
+    """
+    config = model.config
+    rows = [_end_to_end(turns, config) for turns in dialogues]
+    prompts = []
+    for turns, prompt in zip(dialogues, voices, strict=True):
+        if prompt and (last := max((speaker for speaker, _ in turns), default=0)) >= len(prompt):
+            raise DataError(f"{len(prompt)} voices, but speaker {last} (counted from 0) speaks; give one for each")
+        sounds = [voice.acoustic_codes[: config.num_codebooks] for voice in prompt]
+        known = _end_to_end(list(enumerate(voice.semantic_codes for voice in prompt)), config)
+        prompts.append(VoicePrompt(known, np.concatenate(sounds, axis=1)) if prompt else None)
+    spoken = soundstorm_codes(model, rows, prompts, decoding, seed=seed)
+    ends = [np.cumsum([len(codes) * config.frames_per_condition for _, codes in turns]) for turns in dialogues]
+    return [np.split(frames, stops.astype(int), axis=1)[:-1] for frames, stops in zip(spoken, ends, strict=True)]
+
+
+def _end_to_end(turns: Sequence[SpokenTurn], config: SoundStormConfig) -> Int[np.ndarray, " T"]:
+    """Return the codes of all turns, marked with their speakers."""
+    parts = [np.zeros(0, np.int64)]
+    for speaker, codes in turns:
+        require_codes(codes, config.num_conditions)
+        parts.append(mark_speaker(np.asarray(codes, np.int64), speaker, config))
+    return np.concatenate(parts)
 
 
 def infill_codes(

@@ -37,12 +37,13 @@ class LinearStart(nn.Module):
         """Return the expected frame vectors.
 
         Args:
-            condition: semantic codes at the codec's frame rate, each `frames_per_condition` times.
+            condition: semantic codes at the codec's frame rate, each `frames_per_condition` times; marks of speakers
+                (see `SoundStorm`) change nothing.
             lengths: frames of each row; beyond them there are no codes.
         """
         r, T = self.frames_per_condition, condition.shape[1]
         inside = torch.arange(T, device=condition.device)[None] < lengths[:, None]
-        codes = condition.masked_fill(~inside, self.num_conditions)[:, ::r]
+        codes = (condition % self.num_conditions).masked_fill(~inside, self.num_conditions)[:, ::r]
         padded = nn.functional.pad(codes, (self.context, self.context), value=self.num_conditions)
         parts = [table[padded[:, i : i + codes.shape[1]]] for i, table in enumerate(self.table)]
         return torch.stack(parts).sum(0).unflatten(2, (r, -1)).flatten(1, 2)[:, :T]

@@ -10,12 +10,18 @@ SoundStorm (arXiv:2305.09636, section 3). With `tied=True`, a deviation for smal
 training, input and output live in the space of the codec's codebook vectors C_q[n]: a frame enters
 as a projection of the sum of its known vectors, head q predicts the frame's whole vector v, and the
 logit of code n is minus the squared distance of C_q[n] to what v leaves after the levels below q.
+
+For dialogues in one pass, a condition also says who speaks: speaker s says code c as condition c + s * num_conditions
+(`mark_speaker`), and s has an embedding of its own, added like that of c. Without marks everything is of speaker 0. In
+the paper's dialogues turns are marked in the transcript alone, and what differs between speakers must reach SoundStorm
+through the semantic codes; codes that say nothing of the voice need marks.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -59,6 +65,8 @@ class SoundStormConfig:
     max_frames: int | None = 1_500
     """Longest window in codec frames, prompt included: 30 s at 50 Hz, as the paper trains. Longer speech is made
     window by window; None: always in one."""
+    num_speakers: int = 1
+    "Speakers that are told apart in one dialogue; 1: conditions have no marks."
     semantic_fingerprint: str = ""
     "Fingerprint of the semantic tokenizer that it was trained with."
     codec_fingerprint: str = ""
@@ -69,10 +77,27 @@ class SoundStormConfig:
             raise ConfigError("tied needs codebook_width, the width of the codec's vectors; or set tied to false")
         if self.at_once and not self.tied:
             raise ConfigError("at_once needs the vectors of a tied model; set tied to true or at_once to false")
-        if min(self.num_conditions, self.num_codebooks, self.codebook_size, self.frames_per_condition) < 1:
-            raise ConfigError("num_conditions, num_codebooks, codebook_size, frames_per_condition: expected above 0")
+        sizes = (self.num_conditions, self.num_codebooks, self.codebook_size, self.frames_per_condition)
+        if min(*sizes, self.num_speakers) < 1:
+            raise ConfigError(
+                "num_conditions, num_codebooks, codebook_size, frames_per_condition, num_speakers: expected above 0"
+            )
         if self.max_frames is not None and self.max_frames < 2 * self.frames_per_condition:
             raise ConfigError(f"max_frames = {self.max_frames}, expected two semantic codes at least, or null")
+
+
+def mark_speaker(codes: Int[np.ndarray, " T"], speaker: int, config: SoundStormConfig) -> Int[np.ndarray, " T"]:
+    """Return semantic codes as conditions that say who speaks them; speaker 0 leaves them as they are.
+
+    Raises:
+        ConfigError: the model has no mark for that speaker.
+    """
+    if not 0 <= speaker < config.num_speakers:
+        raise ConfigError(
+            f"speaker {speaker} of a dialogue, but this SoundStorm has marks for {config.num_speakers} (counted from "
+            "0); speak the turns one by one"
+        )
+    return codes + speaker * config.num_conditions
 
 
 class SoundStormOutput(NamedTuple):
@@ -94,6 +119,7 @@ class SoundStorm(nn.Module):
         width = config.trunk.width
         self.condition = nn.Embedding(config.num_conditions, width)
         self.phase = nn.Embedding(config.frames_per_condition, width)
+        self.speakers = nn.Embedding(config.num_speakers, width) if config.num_speakers > 1 else None
         self.codes = TiedCodes(config) if config.tied else FreeCodes(config)
         self.start: LinearStart | None = None
         if config.tied and config.start_context is not None:
@@ -106,6 +132,10 @@ class SoundStorm(nn.Module):
         self.trunk = Conformer(config.trunk)
         nn.init.normal_(self.condition.weight, std=0.5)
         nn.init.normal_(self.phase.weight, std=0.1)
+        if self.speakers is not None:
+            # Zero for the first: a model that learns marks later starts as if they were not there.
+            nn.init.normal_(self.speakers.weight, std=0.5)
+            nn.init.zeros_(self.speakers.weight[:1])
 
     @property
     def mask_id(self) -> int:
@@ -122,14 +152,14 @@ class SoundStorm(nn.Module):
         """Return the logits of level `level[b]` for each row b.
 
         Args:
-            condition: semantic codes at the codec's frame rate.
+            condition: semantic codes at the codec's frame rate, with the marks of `mark_speaker` if need be.
             codes: acoustic codes, `mask_id` where unknown.
             lengths: frames of each row; the rest is padding, whatever it holds.
             level: 0 .. K - 1.
         """
         T = condition.shape[1]
         phase = torch.arange(T, device=condition.device) % self.config.frames_per_condition
-        x = self.condition(condition) + self.phase(phase) + self.codes.embed(codes)
+        x = self._embed(condition) + self.phase(phase) + self.codes.embed(codes)
         start = None
         if self.start is not None and isinstance(self.codes, TiedCodes):
             start = self.start(condition, lengths)
@@ -138,6 +168,13 @@ class SoundStorm(nn.Module):
         if isinstance(self.codes, TiedCodes):
             return self.codes.predict(hidden, codes, level, start)
         return self.codes.predict(hidden, codes, level)
+
+    def _embed(self, condition: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        if self.speakers is None:
+            return self.condition(condition)
+        return self.condition(condition % self.config.num_conditions) + self.speakers(
+            condition // self.config.num_conditions
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors."""
@@ -153,6 +190,24 @@ class SoundStorm(nn.Module):
         saved, tensors = read_folder(folder, KIND)
         config = build_config(SoundStormConfig, saved.get("config", {}), where=str(folder))
         return filled_model(cls(config), tensors, folder)
+
+
+def take_weights(model: SoundStorm, folder: str | Path) -> None:
+    """Give `model` the weights of a saved one of the same sizes; marks of speakers that are not there stay as they are.
+
+    Raises:
+        CheckpointError: the folder holds no whole SoundStorm.
+        ConfigError: its sizes, codec or tokenizer are others.
+    """
+    saved = SoundStorm.from_pretrained(folder)
+    # How it decodes may differ.
+    decoding = {name: getattr(saved.config, name) for name in ("temperature", "at_once", "max_frames")}
+    expected = replace(model.config, **decoding)
+    if saved.config not in (expected, replace(expected, num_speakers=1)):
+        theirs, ours = config_to_dict(saved.config), config_to_dict(expected)
+        differing = ", ".join(f"{name} ({theirs[name]} there)" for name in ours if theirs[name] != ours[name])
+        raise ConfigError(f"cannot go on from {folder}: it has another {differing}; set the same or start afresh")
+    model.load_state_dict(saved.state_dict(), strict=False)
 
 
 class FreeCodes(nn.Module):

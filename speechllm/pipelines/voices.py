@@ -6,9 +6,9 @@
     speak_dialogue(system, "A: good morning\\nB: good evening", {"A": "me.wav", "B": "you.wav"}, consent=True)
 
 All are functions of a `SpeechSystem`; whatever copies a voice asks for consent, and all that is made carries the
-watermark. (Voice conversion and dialogues: SoundStorm, arXiv:2305.09636. There one pass makes all turns from a
-transcript with turn marks, and the model was trained on dialogues; here each turn is spoken on its own with the voice
-of its speaker, so that any TTS checkpoint can do it and no turn is said by the wrong voice.)
+watermark. (Voice conversion and dialogues: SoundStorm, arXiv:2305.09636. There a model that was trained on dialogues
+makes all turns in one pass. So it is here if the checkpoint's SoundStorm tells speakers apart; any other checkpoint
+says each turn on its own with the voice of its speaker. `Dialogue.in_one_pass` tells which it was.)
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -184,6 +184,8 @@ class Dialogue:
 
     audio: Audio
     turns: Sequence[Turn]
+    in_one_pass: bool
+    "False: every turn was made on its own."
 
 
 def parse_dialogue(script: str) -> list[Turn]:
@@ -214,8 +216,12 @@ def speak_dialogue(
     consent: bool,
     pause_seconds: float = 0.3,
     seed: int = 0,
+    in_one_pass: bool | None = None,
 ) -> Dialogue:
     """Return a dialogue, each turn in the voice of its speaker, with a pause between turns.
+
+    The LM writes the semantic codes of each turn by itself; the acoustic codes of all turns are made together where the
+    checkpoint's SoundStorm has marks for so many speakers (`SoundStormConfig.num_speakers`), else turn by turn.
 
     Args:
         system: a checkpoint that can speak.
@@ -225,9 +231,11 @@ def speak_dialogue(
         consent: the statement that all of them agreed.
         pause_seconds: silence between two turns.
         seed: of all draws.
+        in_one_pass: True asks for one pass or an error, False for turn by turn; None: one pass where that is possible.
 
     Raises:
         ConsentError: without consent.
+        ConfigError: one pass is asked for and impossible.
         TaskError: the script is broken, a speaker has no voice, or the LM had no speech for a turn.
     """
     require_consent(consent, "the speakers' voices")
@@ -239,19 +247,60 @@ def speak_dialogue(
             raise TaskError(
                 f"speaker {turn.speaker!r} has no voice{suggest(turn.speaker, voices)} (known: {', '.join(voices)})"
             )
-    outputs = system.speak(
-        [turn.text for turn in turns], language=language, voice=[voices[turn.speaker] for turn in turns],
-        consent=consent, watermark=False, seed=seed,
-    )  # fmt: skip
-    _, codec = system.sound_parts()
+    acoustic, codec = system.sound_parts()
+    num_speakers = len({turn.speaker for turn in turns})
+    if in_one_pass is None:
+        in_one_pass = isinstance(acoustic, SoundStorm) and num_speakers <= acoustic.config.num_speakers
+    codes = _said_codes(system, turns, language, seed)
+    speak = _dialogue_at_once if in_one_pass else _dialogue_by_turns
     rate = codec.sample_rate
     pause, parts, placed, position = np.zeros(round(pause_seconds * rate), np.float32), [], [], 0
-    for turn, output in zip(turns, outputs, strict=True):
-        if output.audio is None:
-            raise TaskError(f"the model wrote no speech for {turn.text!r}; try another seed or a longer text")
-        said = output.audio.samples
+    for turn, audio in zip(turns, speak(system, turns, codes, voices, seed), strict=True):
+        said = audio.samples
         placed.append(Turn(turn.speaker, turn.text, position / rate, (position + len(said)) / rate))
         parts += [said, pause]
         position += len(said) + len(pause)
     # One mark over the whole: turns are short, and a mark needs a second or so.
-    return Dialogue(embed_watermark(Audio(np.concatenate(parts[:-1]), rate)), placed)
+    return Dialogue(embed_watermark(Audio(np.concatenate(parts[:-1]), rate)), placed, in_one_pass)
+
+
+def _said_codes(system: SpeechSystem, turns: Sequence[Turn], language: str, seed: int) -> list[np.ndarray]:
+    """Return the semantic codes of each turn."""
+    outputs = system.run(TaskTag.of("TTS", language), [turn.text for turn in turns], seed=seed, sound=False)
+    codes = []
+    for turn, output in zip(turns, outputs, strict=True):
+        if output.codes is None or len(output.codes) == 0:
+            raise TaskError(f"the model wrote no speech for {turn.text!r}; try another seed or a longer text")
+        codes.append(np.asarray(output.codes, np.int64))
+    return codes
+
+
+def _dialogue_by_turns(
+    system: SpeechSystem,
+    turns: Sequence[Turn],
+    codes: Sequence[np.ndarray],
+    voices: Mapping[str, AudioSource],
+    seed: int,
+) -> list[Audio]:
+    return system.synthesize(codes, voice=[voices[turn.speaker] for turn in turns], seed=seed)
+
+
+def _dialogue_at_once(
+    system: SpeechSystem,
+    turns: Sequence[Turn],
+    codes: Sequence[np.ndarray],
+    voices: Mapping[str, AudioSource],
+    seed: int,
+) -> list[Audio]:
+    from speechllm.generation.soundstorm_stage import dialogue_codes
+
+    acoustic, codec = system.sound_parts()
+    if not isinstance(acoustic, SoundStorm):
+        raise ConfigError(f"a {acoustic.kind} checkpoint cannot make a dialogue in one pass; leave in_one_pass out")
+    require_match(acoustic, codec)
+    names = list(dict.fromkeys(turn.speaker for turn in turns))
+    prompts = system.voice_prompts([voices[name] for name in names], len(names))
+    said = [(names.index(turn.speaker), one) for turn, one in zip(turns, codes, strict=True)]
+    (made,) = dialogue_codes(acoustic, [said], [prompts], AcousticDecoding(), seed=seed)
+    # Turns are decoded one by one: the pauses between them are silence, into which no codec should run on.
+    return decode_codes(made, codec)

@@ -9,7 +9,8 @@
 
 (SoundStorm, arXiv:2305.09636, section 3.3.) Two additions, both switches: the prompt may be another
 utterance of the same speaker, as in use, so that the voice must come from it; and tied models also
-learn the frame's vector by its squared error.
+learn the frame's vector by its squared error. A model that tells speakers apart (`num_speakers`) learns it from
+dialogues that are made of single utterances (`training/dialogues.py`), behind a prompt of each speaker.
 """
 
 import bisect
@@ -25,10 +26,11 @@ from torch import Tensor, nn
 
 from speechllm.data.tokenize import Tokenizer, read_tokens
 from speechllm.errors import ConfigError, DataError
-from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes
+from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes, mark_speaker, take_weights
 from speechllm.nn.conformer import ConformerConfig, length_mask
 from speechllm.tokenizers.codec import Codec
 from speechllm.training.codec import training_audio
+from speechllm.training.dialogues import DialogueConfig, Turn, plan_rows
 from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
 
 LENGTH_MULTIPLE = 32
@@ -56,6 +58,8 @@ class SoundStormTrainConfig:
     in use; the target is then the code that corrects them best. 0: the paper's training."""
     label_smoothing: float = 0.0
     "Share of the target spread over all codes; 0.1 in MaskGIT."
+    dialogues: DialogueConfig = field(default_factory=DialogueConfig)
+    "Utterances that are joined into dialogues, for models that tell speakers apart."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,11 @@ class SoundStormStageConfig:
     "See `SoundStormConfig.at_once`."
     max_frames: int | None = 1_500
     "See `SoundStormConfig.max_frames`; about the longest row that is trained on serves well."
+    num_speakers: int = 1
+    "See `SoundStormConfig.num_speakers`; above 1 `batches.dialogues` must make dialogues."
+    start_from: str | None = None
+    """Folder of a trained SoundStorm to go on from, of the same sizes, codec and tokenizer; it may lack the marks of
+    speakers. None: fresh weights."""
     batches: SoundStormTrainConfig = field(default_factory=SoundStormTrainConfig)
     "What a batch holds."
     seed: int = 0
@@ -158,6 +167,15 @@ class SoundStormBatch(NamedTuple):
     "Rows that see their own mistakes."
 
 
+class _Row(NamedTuple):
+    """One row of a batch."""
+
+    condition: np.ndarray
+    codes: np.ndarray
+    num_prompt_frames: int
+    "-1: to be drawn."
+
+
 class SoundStormStage:
     """A `Stage`: batches are a function of (seed, step), every utterance comes once an epoch."""
 
@@ -173,15 +191,17 @@ class SoundStormStage:
         if not utterances:
             raise DataError("there are no utterances to train on; prepare a corpus with audio first")
         self.model: nn.Module = model
-        self.config, self.seed = config, seed
+        self.config, self.seed, self.model_config = config, seed, model.config
         # The loop may wrap `model`; its codes hold the codebook vectors.
         self.codes, self.start = model.codes, model.start
         self.num_codebooks, self.mask_id = model.config.num_codebooks, model.mask_id
         self.repeat = model.config.frames_per_condition
         self.utterances = [fit_to_codes(utterance, self.repeat) for utterance in utterances]
         self.code_rate = frame_rate / self.repeat
-        self.peers = _same_speaker([utterance.speaker for utterance in utterances])
-        self._epoch: tuple[int, list[tuple[int, list[int]]]] = (-1, [])
+        self.speakers = [utterance.speaker for utterance in utterances]
+        self._check_dialogues()
+        self.peers = _same_speaker(self.speakers)
+        self._epoch: tuple[int, list[tuple[int, list[tuple[Turn, ...]]]]] = (-1, [])
         self._starts = [0]
 
     def batch(self, step: int) -> SoundStormBatch:
@@ -189,20 +209,20 @@ class SoundStormStage:
         epoch = self._epoch_of(step)
         prompt_codes, rows = self._batches(epoch)[step - self._starts[epoch]]
         rng = np.random.default_rng((self.seed, 1, step))
-        pieces = [self._row(i, prompt_codes, rng) for i in rows]
-        lengths = torch.tensor([codes.shape[1] for _, codes, _ in pieces])
+        pieces = [self._row(row, prompt_codes, rng) for row in rows]
+        lengths = torch.tensor([len(piece.condition) for piece in pieces])
         T = padded_length(int(lengths.max()))
         condition = torch.zeros(len(rows), T, dtype=torch.long)
         codes = torch.zeros(len(rows), self.num_codebooks, T, dtype=torch.long)
-        for b, (semantic, acoustic, _) in enumerate(pieces):
-            condition[b, : len(semantic)] = torch.from_numpy(semantic)
-            codes[b, :, : acoustic.shape[1]] = torch.from_numpy(acoustic)
+        for b, piece in enumerate(pieces):
+            condition[b, : lengths[b]] = torch.from_numpy(piece.condition)
+            codes[b, :, : lengths[b]] = torch.from_numpy(piece.codes)
         masked = mask_codes(
             codes,
             lengths,
             mask_id=self.mask_id,
             generator=torch.Generator().manual_seed(int(rng.integers(2**62))),
-            prompt_lengths=torch.tensor([prompt for _, _, prompt in pieces]),
+            prompt_lengths=torch.tensor([piece.num_prompt_frames for piece in pieces]),
             first_level_share=self.config.first_level_share,
             all_masked_share=self.config.all_masked_share,
         )
@@ -243,22 +263,46 @@ class SoundStormStage:
                 target[b] = self.codes.nearest(rest[b : b + 1], int(level[b]))[0]
         return codes, target
 
-    def _row(self, index: int, prompt_codes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return condition [T], codes [K, T] and prompt frames (-1: to be drawn) of one row."""
-        semantic, acoustic = self.utterances[index]
-        others = self.peers[index]
-        if not others or rng.random() >= self.config.prompt_share:
-            return np.repeat(semantic, self.repeat), acoustic, -1
-        other = others[int(rng.integers(len(others)))]
-        if other == index:
-            other = others[(others.index(other) + 1) % len(others)]
-        voice, sound = self.utterances[other]
-        # Tiled when shorter, like the prompts in use.
-        copies = -(-prompt_codes // len(voice))
-        voice, sound = np.tile(voice, copies)[:prompt_codes], np.tile(sound, copies)
-        prompt = prompt_codes * self.repeat
-        condition = np.repeat(np.concatenate((voice, semantic)), self.repeat)
-        return condition, np.concatenate((sound[:, :prompt], acoustic), axis=1), prompt
+    def _check_dialogues(self) -> None:
+        has_dialogues = self.config.dialogues.share > 0
+        if has_dialogues != (self.model_config.num_speakers > 1):
+            raise ConfigError(
+                f"dialogues.share = {self.config.dialogues.share} with num_speakers = "
+                f"{self.model_config.num_speakers}; marks of speakers are learnt from dialogues, set both or neither"
+            )
+        if has_dialogues and len({speaker for speaker in self.speakers if speaker}) < 2:
+            raise DataError("the utterances name fewer than two speakers, so there is no dialogue to learn from")
+
+    def _row(self, row: tuple[Turn, ...], prompt_codes: int, rng: np.random.Generator) -> _Row:
+        """Return a row: the prompts of its speakers, in the order of their marks, and what they say."""
+        prompts = self._prompts(row, prompt_codes, rng)
+        parts = [*prompts, *((turn.mark, *self.utterances[turn.utterance]) for turn in row)]
+        conditions = [mark_speaker(semantic, mark, self.model_config) for mark, semantic, _ in parts]
+        return _Row(
+            np.repeat(np.concatenate(conditions), self.repeat),
+            np.concatenate([acoustic for _, _, acoustic in parts], axis=1),
+            len(prompts) * prompt_codes * self.repeat if prompts else -1,
+        )
+
+    def _prompts(
+        self, row: tuple[Turn, ...], prompt_codes: int, rng: np.random.Generator
+    ) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Return mark, semantic and acoustic codes of each speaker's prompt; nothing if the row has none."""
+        if not all(self.peers[turn.utterance] for turn in row) or rng.random() >= self.config.prompt_share:
+            return []
+        said, prompts = {turn.utterance for turn in row}, []
+        for mark, index in sorted({turn.mark: turn.utterance for turn in row}.items()):
+            others = self.peers[index]
+            start = int(rng.integers(len(others)))
+            other = next((i for i in [*others[start:], *others[:start]] if i not in said), None)
+            if other is None:
+                return []
+            voice, sound = self.utterances[other]
+            # Tiled when shorter, like the prompts in use.
+            copies = -(-prompt_codes // len(voice))
+            sound = np.tile(sound, copies)[:, : prompt_codes * self.repeat]
+            prompts.append((mark, np.tile(voice, copies)[:prompt_codes], sound))
+        return prompts
 
     def _epoch_of(self, step: int) -> int:
         """Return the epoch of a step: epochs differ by a few batches, so their ends are counted up."""
@@ -266,24 +310,35 @@ class SoundStormStage:
             self._starts.append(self._starts[-1] + len(self._batches(len(self._starts) - 1)))
         return bisect.bisect_right(self._starts, step) - 1
 
-    def _batches(self, epoch: int) -> list[tuple[int, list[int]]]:
-        """Return the batches of an epoch, (length of the prompts, utterances of like length), in random order."""
+    def _batches(self, epoch: int) -> list[tuple[int, list[tuple[Turn, ...]]]]:
+        """Return the batches of an epoch, (length of a prompt, rows of like length), in random order."""
         if self._epoch[0] != epoch:
+            rows = plan_rows(
+                self.speakers,
+                self.config.dialogues,
+                num_speakers=self.model_config.num_speakers,
+                rng=np.random.default_rng((self.seed, 2, epoch)),
+            )
             rng = np.random.default_rng((self.seed, 0, epoch))
-            sizes = np.array([codes.shape[1] for _, codes in self.utterances])
-            batches: list[tuple[int, list[int]]] = []
+            sizes = np.array([self._num_frames(row, 0) for row in rows])
+            batches: list[tuple[int, list[tuple[Turn, ...]]]] = []
             # Noise on the lengths, so that an utterance meets different neighbours in each epoch.
             for i in np.argsort(sizes * rng.uniform(0.9, 1.1, len(sizes))).tolist():
-                if not batches or not self._has_room(*batches[-1], sizes, i):
+                if not batches or not self._has_room(*batches[-1], rows[i]):
                     seconds = rng.uniform(*self.config.prompt_seconds)
                     batches.append((max(1, round(seconds * self.code_rate)), []))
-                batches[-1][1].append(i)
+                batches[-1][1].append(rows[i])
             self._epoch = (epoch, [batches[i] for i in rng.permutation(len(batches))])
         return self._epoch[1]
 
-    def _has_room(self, prompt_codes: int, rows: list[int], sizes: np.ndarray, more: int) -> bool:
-        prompt = prompt_codes * self.repeat if self.config.prompt_share > 0 else 0
-        return padded_length(int(sizes[[*rows, more]].max()) + prompt) * (len(rows) + 1) <= self.config.max_frames
+    def _has_room(self, prompt_codes: int, rows: list[tuple[Turn, ...]], more: tuple[Turn, ...]) -> bool:
+        longest = max(self._num_frames(row, prompt_codes) for row in (*rows, more))
+        return padded_length(longest) * (len(rows) + 1) <= self.config.max_frames
+
+    def _num_frames(self, row: tuple[Turn, ...], prompt_codes: int) -> int:
+        """Return the frames of a row with a prompt of so many codes for each of its speakers."""
+        prompts = len({turn.mark for turn in row}) * prompt_codes if self.config.prompt_share > 0 else 0
+        return sum(self.utterances[turn.utterance][1].shape[1] for turn in row) + prompts * self.repeat
 
 
 def padded_length(num_frames: int) -> int:
@@ -361,7 +416,10 @@ def train_soundstorm(
         corpus_folder, semantic_tokenizer, codec, num_codebooks=config.num_codebooks, tokens_folder=tokens_folder
     )
     model = build_soundstorm(semantic_tokenizer, codec, config)
-    fit_start(model, utterances)
+    if config.start_from is None:
+        fit_start(model, utterances)
+    else:
+        take_weights(model, config.start_from)
     stage = SoundStormStage(model, utterances, config.batches, frame_rate=codec.frame_rate, seed=config.seed)
     report = train_stage(stage, config.loop, Path(out) / "run")
     model.eval().cpu()
@@ -386,6 +444,7 @@ def build_soundstorm(semantic_tokenizer: Tokenizer, codec: Codec, config: SoundS
                 temperature=config.temperature,
                 at_once=config.at_once,
                 max_frames=config.max_frames,
+                num_speakers=config.num_speakers,
                 codebook_width=vectors.shape[2] if config.tied else 0,
                 trunk=config.trunk,
                 semantic_fingerprint=semantic_tokenizer.fingerprint,

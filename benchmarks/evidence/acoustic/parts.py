@@ -16,7 +16,7 @@ from speechllm.tokenizers.codec import load_codec
 from speechllm.tokenizers.semantic import SemanticTokenizer
 from speechllm.training.audiolm import AudioLMTrainConfig, train_audiolm
 from speechllm.training.codec import train_codec
-from speechllm.training.soundstorm import frames_per_condition, train_soundstorm
+from speechllm.training.soundstorm import SoundStormStageConfig, frames_per_condition, train_soundstorm
 
 
 def shared_steps(budget: Budget, folders: Folders) -> list[Step]:
@@ -38,6 +38,7 @@ def model_steps(seed: int, budget: Budget, folders: Folders) -> list[Step]:
     return [
         Step(f"codec-{seed}", build_codec, work),
         Step(f"soundstorm-{seed}", build_soundstorm_of, work, needs=(f"codec-{seed}",)),
+        Step(f"dialogues-{seed}", build_dialogues_of, work, needs=(f"soundstorm-{seed}",)),
         Step(f"audiolm-{seed}", build_audiolm_of, work, needs=(f"codec-{seed}",)),
         *plain,
     ]
@@ -52,11 +53,19 @@ def build_codec(seed: int, budget: Budget, folders: Folders) -> None:
 
 def build_soundstorm_of(seed: int, budget: Budget, folders: Folders) -> None:
     """Train SoundStorm of a seed."""
+    _train_soundstorm(seed, budget.soundstorm(seed), folders, folders.soundstorm(seed))
+
+
+def build_dialogues_of(seed: int, budget: Budget, folders: Folders) -> None:
+    """Train SoundStorm of a seed further, on dialogues."""
+    _train_soundstorm(seed, budget.dialogues(seed, folders.soundstorm(seed)), folders, folders.dialogues(seed))
+
+
+def _train_soundstorm(seed: int, config: SoundStormStageConfig, folders: Folders, out: Path) -> None:
     use_one_thread()
-    out = folders.soundstorm(seed)
     if not (out / CONFIG_FILE).exists():
         tokenizer, codec = SemanticTokenizer.from_pretrained(folders.semantic), load_codec(folders.codec(seed))
-        train_soundstorm(folders.corpus, tokenizer, codec, budget.soundstorm(seed), out, tokens_folder=folders.tokens)
+        train_soundstorm(folders.corpus, tokenizer, codec, config, out, tokens_folder=folders.tokens)
 
 
 def build_audiolm_of(seed: int, budget: Budget, folders: Folders) -> None:

@@ -15,6 +15,7 @@ from recipes.quickstart.config import CONFIG, QuickstartConfig
 from speechllm.config import load_config
 from speechllm.models.token_lm import DecoderConfig, StageLMConfig
 from speechllm.training.audiolm import AudioLMTrainConfig, StageTrainConfig
+from speechllm.training.dialogues import DialogueConfig
 from speechllm.training.loop import LoopConfig
 from speechllm.training.optim import OptimizerConfig
 from speechllm.training.soundstorm import SoundStormStageConfig
@@ -59,6 +60,12 @@ class Budget:
     num_long: int = 3
     "Speakers of each split who speak for long."
     long_seconds: float = 30.0
+    dialogue_steps: int = 200
+    "In which SoundStorm learns, from where it stands, to tell two speakers apart."
+    dialogue_share: float = 0.7
+    "Of the utterances, that are then turns of dialogues."
+    dialogue_frames: int = 450
+    "Longest window of a dialogue: two prompts and four sentences."
     speed_seconds: float = 10.0
     "Length of what is timed, after a prompt."
     speed_rounds: int = 5
@@ -79,6 +86,19 @@ class Budget:
             batches=replace(config.batches, first_level_share=0.6, all_masked_share=0.3),
             loop=replace(config.loop, steps=self.soundstorm_steps, warmup_steps=min(20, self.soundstorm_steps // 2)),
             seed=seed,
+        )
+
+    def dialogues(self, seed: int, start_from: Path) -> SoundStormStageConfig:
+        """Return the run in which SoundStorm goes on with dialogues."""
+        config = self.soundstorm(seed)
+        steps = self.dialogue_steps
+        return replace(
+            config,
+            num_speakers=2,
+            start_from=str(start_from),
+            max_frames=self.dialogue_frames,
+            batches=replace(config.batches, dialogues=DialogueConfig(share=self.dialogue_share)),
+            loop=replace(config.loop, steps=steps, warmup_steps=min(20, steps // 2)),
         )
 
     def audiolm(self, seed: int, frames_per_condition: int) -> AudioLMTrainConfig:
@@ -142,9 +162,9 @@ TINY = Budget(
         "encoder.loop.steps=3", "encoder.loop.warmup_steps=1", "encoder.trunk.width=32", "encoder.trunk.num_layers=4",
         "semantic.codebook_size=32", "codec.codebook_size=16",
     ),
-    soundstorm_steps=2, width=32, num_layers=1, coarse_steps=2, fine_steps=2, batch_size=2, num_items=2,
-    num_iteration_items=2, iterations=(1, 16, 32), num_long=1, long_seconds=7.0, speed_seconds=1.0, speed_rounds=2,
-    num_pairs=2,
+    soundstorm_steps=2, dialogue_steps=2, width=32, num_layers=1, coarse_steps=2, fine_steps=2, batch_size=2,
+    num_items=2, num_iteration_items=2, iterations=(1, 16, 32), num_long=1, long_seconds=7.0, speed_seconds=1.0,
+    speed_rounds=2, num_pairs=2,
 )  # fmt: skip
 "To see that it runs."
 
@@ -184,6 +204,10 @@ class Folders:
     def soundstorm(self, seed: int) -> Path:
         """SoundStorm of a seed."""
         return self.root / "models" / str(seed) / "soundstorm"
+
+    def dialogues(self, seed: int) -> Path:
+        """SoundStorm of a seed, trained further on dialogues."""
+        return self.root / "models" / str(seed) / "dialogues"
 
     def audiolm(self, seed: int) -> Path:
         """AudioLM's coarse and fine stages of a seed."""

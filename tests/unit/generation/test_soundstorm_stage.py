@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 from speechllm.errors import ConfigError, DataError, VocabularyError
 from speechllm.generation.acoustic import AcousticDecoding
 from speechllm.generation.soundstorm import soundstorm_decode
-from speechllm.generation.soundstorm_stage import infill_codes, soundstorm_codes
+from speechllm.generation.soundstorm_stage import dialogue_codes, infill_codes, soundstorm_codes
 from speechllm.generation.voice import VoicePrompt
-from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
+from speechllm.models.soundstorm import FreeCodes, SoundStorm, SoundStormConfig
 from speechllm.nn.conformer import ConformerConfig
 
 K, N, SEMANTIC, REPEAT = 3, 8, 16, 2
@@ -29,8 +30,10 @@ def make_model(**changes):
         trunk=ConformerConfig(width=16, num_layers=1, num_heads=2),
     )
     model = SoundStorm(dataclasses.replace(config, **changes)).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
+    # Weights as they are drawn, and heads that are sure of themselves: what is said then depends on what is heard.
+    assert isinstance(model.codes, FreeCodes)
+    for head in model.codes.heads:
+        torch.nn.init.normal_(head.weight)
     return model
 
 
@@ -140,6 +143,82 @@ def test_infilling_sees_both_sides(monkeypatch):
     assert np.array_equal(codes[0, :, :8].numpy(), speech.acoustic_codes[:, 12:20])
     assert np.array_equal(codes[0, :, 12:].numpy(), speech.acoustic_codes[:, 26:34])
     assert (codes[0, :, 8:12] == N).all()
+
+
+ANN, BOB = VoicePrompt(semantic(4, 1), sound(4, 1)), VoicePrompt(semantic(5, 2), sound(5, 2))
+
+
+def turns_of(*lengths, first=0):
+    return [((first + i) % 2, semantic(length, seed=i)) for i, length in enumerate(lengths)]
+
+
+def test_the_model_of_these_tests_is_no_constant():
+    found = [soundstorm_codes(make_model(), [semantic(20)], [voice], DECODING, seed=0)[0] for voice in (None, ANN, BOB)]
+    assert all(len(np.unique(levels)) > 1 for codes in found for levels in codes)
+    assert not any(np.array_equal(a, b) for a, b in combinations(found, 2))
+
+
+def test_a_dialogue_of_one_turn_is_plain_speech():
+    for model in (make_model(num_speakers=2, max_frames=40), make_model(max_frames=40)):
+        for voices in ([ANN], []):
+            (turn,) = dialogue_codes(model, [[(0, semantic(30))]], [voices], DECODING, seed=3)[0]
+            (plain,) = soundstorm_codes(model, [semantic(30)], voices or [None], DECODING, seed=3)
+            assert np.array_equal(turn, plain)
+
+
+def test_dialogues_do_not_depend_on_their_batch_and_have_every_turn_at_its_length():
+    model = make_model(num_speakers=2, max_frames=60)
+    dialogues = [turns_of(9, 14, 3), turns_of(2), turns_of(30, 25, first=1), []]
+    voices = [[ANN, BOB], [ANN, BOB], [], []]
+    together = dialogue_codes(model, dialogues, voices, DECODING, seed=5)
+    for turns, prompts, made in zip(dialogues, voices, together, strict=True):
+        assert [codes.shape for codes in made] == [(K, len(codes) * REPEAT) for _, codes in turns]
+        (alone,) = dialogue_codes(model, [turns], [prompts], DECODING, seed=5)
+        assert all(np.array_equal(a, b) for a, b in zip(made, alone, strict=True))
+
+
+def test_every_window_of_a_dialogue_opens_with_all_voices_untouched(monkeypatch):
+    model = make_model(num_speakers=2, max_frames=40)
+    seen = windows_seen(monkeypatch)
+    turns = turns_of(9, 14, 12)
+    (made,) = dialogue_codes(model, [turns], [[ANN, BOB]], AcousticDecoding(first_iterations=1), seed=0)
+    found = np.concatenate(made, axis=1)
+    marked = np.concatenate([codes + SEMANTIC * speaker for speaker, codes in turns])
+    # 20 codes a window: 9 of the voices, 11 new; then 9 + 2 known and 9 new, three times at most.
+    starts = [0, 11, 20, 29]
+    prompt = np.concatenate((ANN.acoustic_codes, BOB.acoustic_codes), axis=1)
+    opening = np.concatenate((ANN.semantic_codes, BOB.semantic_codes + SEMANTIC))
+    assert len(seen) == len(starts)
+    for (condition, codes), start in zip(seen, starts, strict=True):
+        context = min(start, 2)
+        expected = np.concatenate((opening, marked[start - context : start + 11 - context]))
+        assert np.array_equal(condition[0].numpy(), np.repeat(expected, REPEAT)[: condition.shape[1]])
+        known = np.concatenate((prompt, found[:, (start - context) * REPEAT : start * REPEAT]), axis=1)
+        assert np.array_equal(codes[0, :, : known.shape[1]].numpy(), known)
+        assert (codes[0, :, known.shape[1] :] == N).all()
+
+
+def test_marks_change_what_is_said():
+    model = make_model(num_speakers=2)
+    one, other = (
+        dialogue_codes(model, [turns_of(9, 9, first=first)], [[ANN, BOB]], DECODING, seed=0)[0] for first in (0, 1)
+    )
+    assert not any(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_impossible_dialogues_are_refused():
+    model = make_model(num_speakers=2)
+    for turns, voices, error, message in (
+        ([(2, semantic(3))], [], ConfigError, "speaker 2 of a dialogue.*marks for 2"),
+        ([(-1, semantic(3))], [], ConfigError, "speaker -1"),
+        ([(0, semantic(3))], [ANN, BOB, ANN], ConfigError, "marks for 2"),
+        ([(0, semantic(3)), (1, semantic(3))], [ANN], DataError, "1 voices, but speaker 1"),
+        ([(1, np.array([SEMANTIC]))], [], VocabularyError, "another tokenizer"),
+    ):
+        with pytest.raises(error, match=message):
+            dialogue_codes(model, [turns], [voices], DECODING, seed=0)
+    with pytest.raises(ConfigError, match="speak the turns one by one"):
+        dialogue_codes(make_model(), [turns_of(3, 3)], [[ANN, BOB]], DECODING, seed=0)
 
 
 def test_impossible_infilling_and_windows_are_refused():

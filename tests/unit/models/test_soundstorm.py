@@ -1,8 +1,10 @@
+from itertools import combinations
+
 import pytest
 import torch
 
 from speechllm.errors import CheckpointError, ConfigError
-from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes
+from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes, mark_speaker
 from speechllm.nn.conformer import ConformerConfig
 
 SIZES = {
@@ -13,9 +15,10 @@ SIZES = {
 }
 
 
-def build(tied):
+def build(tied, num_speakers=1):
     torch.manual_seed(0)
-    model = SoundStorm(SoundStormConfig(**SIZES, tied=tied, codebook_width=5 if tied else 0))
+    sizes = SIZES | {"num_speakers": num_speakers}
+    model = SoundStorm(SoundStormConfig(**sizes, tied=tied, codebook_width=5 if tied else 0))
     if isinstance(model.codes, TiedCodes):
         model.codes.set_codebooks(torch.randn(3, 7, 5) / torch.tensor([1, 2, 4])[:, None, None])
         torch.nn.init.normal_(model.codes.shared_head.weight)
@@ -58,6 +61,25 @@ def test_every_known_code_and_every_condition_matters(model):
     changed = condition.clone()
     changed[0, 2] = (changed[0, 2] + 1) % 10
     assert not torch.equal(model(changed, codes, lengths, level).logits, before)
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "free"])
+def test_marks_of_speakers_matter_and_the_first_speaker_needs_none(tied):
+    plain, marked = build(tied), build(tied, num_speakers=3)
+    torch.nn.init.normal_(marked.speakers.weight[1:])
+    marked.load_state_dict(plain.state_dict(), strict=False)
+    condition, codes, level = inputs(2, 6)
+    lengths = torch.tensor([6, 4])
+    before = plain(condition, codes, lengths, level).logits
+    assert torch.equal(marked(condition, codes, lengths, level).logits, before)
+    found = [before]
+    for speaker in (1, 2):
+        said = condition.clone()
+        said[:, 3] = torch.from_numpy(mark_speaker(condition[:, 3].numpy(), speaker, marked.config))
+        found.append(marked(said, codes, lengths, level).logits)
+    assert not any(torch.equal(a, b) for a, b in combinations(found, 2))
+    with pytest.raises(ConfigError, match="marks for 3"):
+        mark_speaker(condition[0].numpy(), 3, marked.config)
 
 
 def test_levels_have_heads_of_their_own(model):

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from speechllm.audio import Audio
 from speechllm.errors import AudioError, CheckpointError, ConfigError, ConsentError, TaskError
 from speechllm.generation.decode import DecodingConfig
 from speechllm.generation.streaming_speech import StreamConfig
@@ -17,6 +18,7 @@ from speechllm.pipelines.voices import (
     speak_dialogue,
     speak_streaming,
 )
+from speechllm.safety import embed_watermark
 from tests.support.tiny import tiny_audiolm, tiny_checkpoint, tiny_speech
 
 SHORT = DecodingConfig(max_text_tokens=6, max_audio_seconds=1.6)
@@ -109,6 +111,50 @@ def test_a_dialogue_has_its_turns_in_place(system):
     assert dialogue.turns[0].stop_seconds == pytest.approx(alone.duration_seconds, abs=1e-3)
 
 
+def with_marks(system, num_speakers=2):
+    """Return the system with a SoundStorm that tells speakers apart."""
+    acoustic = SoundStorm(dataclasses.replace(system.checkpoint.acoustic.config, num_speakers=num_speakers)).eval()
+    return SpeechSystem(dataclasses.replace(system.checkpoint, acoustic=acoustic), decoding=SHORT)
+
+
+def test_a_checkpoint_without_marks_speaks_turn_by_turn_and_says_so(system):
+    script, voices = "A: good morning\nB: good evening", {"A": tiny_speech(1.0), "B": tiny_speech(1.0, pitch=250.0)}
+    dialogue = speak_dialogue(system, script, voices, consent=True, pause_seconds=0.0)
+    assert not dialogue.in_one_pass
+    alone = system.speak(
+        ["good morning", "good evening"], voice=list(voices.values()), consent=True, watermark=False, seed=0
+    )
+    joined = Audio(np.concatenate([output.audio.samples for output in alone]), 16_000)
+    assert np.array_equal(dialogue.audio.samples, embed_watermark(joined).samples)
+    with pytest.raises(ConfigError, match="marks for 1"):
+        speak_dialogue(system, script, voices, consent=True, in_one_pass=True)
+
+
+def test_a_checkpoint_with_marks_makes_all_turns_in_one_pass(system):
+    marked, voices = with_marks(system), {"A": tiny_speech(1.0), "B": tiny_speech(1.0, pitch=250.0)}
+    script = "A: good morning\nB: good evening to you\nA: bye"
+    dialogue = speak_dialogue(marked, script, voices, consent=True, pause_seconds=0.5)
+    assert dialogue.in_one_pass
+    by_turns = speak_dialogue(marked, script, voices, consent=True, pause_seconds=0.5, in_one_pass=False)
+    assert not by_turns.in_one_pass
+    # The same codes said at the same times: only the sound is made otherwise.
+    assert list(dialogue.turns) == list(by_turns.turns)
+    assert dialogue.audio.num_samples == by_turns.audio.num_samples
+    assert not np.array_equal(dialogue.audio.samples, by_turns.audio.samples)
+    three = "\n".join(f"{name}: hello" for name in "ABC")
+    assert not speak_dialogue(marked, three, {**voices, "C": tiny_speech(1.0)}, consent=True).in_one_pass
+    with pytest.raises(ConfigError, match="marks for 2"):
+        speak_dialogue(marked, three, {**voices, "C": tiny_speech(1.0)}, consent=True, in_one_pass=True)
+
+
+def test_one_turn_is_plain_speech(system):
+    marked, voice = with_marks(system), tiny_speech(1.0)
+    dialogue = speak_dialogue(marked, "A: good morning", {"A": voice}, consent=True)
+    assert dialogue.in_one_pass
+    alone = marked.speak(["good morning"], voice=voice, consent=True, seed=0)[0].audio
+    assert np.array_equal(dialogue.audio.samples, alone.samples)
+
+
 def test_a_voice_needs_consent(system):
     voice = tiny_speech(1.0)
     for attempt in (
@@ -124,9 +170,9 @@ def test_a_voice_needs_consent(system):
 def test_a_turn_without_speech_is_no_silence(system, monkeypatch):
     from dataclasses import replace
 
-    speak = SpeechSystem.speak
+    run = SpeechSystem.run
     monkeypatch.setattr(
-        SpeechSystem, "speak", lambda self, *a, **k: [replace(output, audio=None) for output in speak(self, *a, **k)]
+        SpeechSystem, "run", lambda self, *a, **k: [replace(output, segments={}) for output in run(self, *a, **k)]
     )
     with pytest.raises(TaskError, match="no speech for 'hi'"):
         speak_dialogue(system, "Bob: hi", {"Bob": tiny_speech(1.0)}, consent=True)
@@ -149,5 +195,9 @@ def test_what_cannot_be_done_is_said_in_one_line(system, tmp_path):
         tmp_path / "audiolm", checkpoint.model, checkpoint.processor, codec=checkpoint.codec,
         acoustic=tiny_audiolm(checkpoint.codec),
     )  # fmt: skip
+    other = SpeechSystem.from_pretrained(audiolm, decoding=SHORT)
     with pytest.raises(ConfigError, match="use one with SoundStorm"):
-        replace_speech(SpeechSystem.from_pretrained(audiolm), voice, 0.1, 0.2, "a", consent=True)
+        replace_speech(other, voice, 0.1, 0.2, "a", consent=True)
+    with pytest.raises(ConfigError, match="cannot make a dialogue in one pass"):
+        speak_dialogue(other, "A: hi", {"A": voice}, consent=True, in_one_pass=True)
+    assert not speak_dialogue(other, "A: hi", {"A": voice}, consent=True).in_one_pass
