@@ -28,6 +28,7 @@ import numpy as np
 
 from data_prep.pseudo_label import read_labels
 from speechllm.audio import Audio, encode_flac
+from speechllm.data.cards import CorpusCard
 from speechllm.data.records import LabelSource, Record, Split, Translation
 from speechllm.errors import AudioError, DataError, MissingDependencyError
 from speechllm.tasks import language_code
@@ -78,6 +79,27 @@ def records(
         for code, other in itertools.combinations(spoken, 2):
             translation = Translation(other, *spoken[other])
             yield _record(f"{name}-{code}-{other}", where, code, spoken[code], translation)
+
+
+def card() -> CorpusCard:
+    """Return the facts of the corpus."""
+    return CorpusCard(
+        name="asterisk",
+        title="Asterisk voice prompts",
+        summary="The prompts of the Asterisk telephone exchange, said by one woman a language, parallel by file name.",
+        homepage="https://downloads.asterisk.org/pub/telephony/sounds/",
+        licence=LICENSE,
+        licence_note="usr/share/doc/asterisk-core-sounds-*/copyright in the packages",
+        languages=("en", "es", "fr"),
+        tasks=("ASR", "AST", "S2ST", "TTS", "MT"),
+        layout="`en_US_f_Allison/*.g722` and so on, extracted from the Debian packages asterisk-core-sounds-*-g722",
+        example="folder=asterisk languages='[en, fr]'",
+        problems=(
+            "Half an hour a language: enough to see that a path works, not to train on",
+            "English alone has transcripts; others need labels by a recogniser (`data_prep/pseudo_label.py`)",
+            "Several names hold the same sentence: hold texts apart with `data_prep.spoken_form.held_apart`",
+        ),
+    )
 
 
 def prompts(folder: str | Path) -> Iterator[tuple[str, Audio]]:

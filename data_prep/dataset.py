@@ -4,10 +4,16 @@
 
 Audio is not decoded by `datasets` (which would need torchcodec and FFmpeg): the files' bytes go into the
 record as they are and are read by soundfile. Splits keep their names, and stand before the rows' ids.
+
+Corpora that are on the Hub read themselves from there with `hub_source` and `hub_records`:
+
+    hub_source("hub", "google/fleurs")                   # HubSource("google/fleurs")
+    hub_source("hub:me/copy@v2", "google/fleurs")        # HubSource("me/copy", "v2")
+    hub_source("downloads/fleurs", "google/fleurs")      # None: files of the corpus itself
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,9 @@ from speechllm.data.records import Record
 from speechllm.errors import DataError, MissingDependencyError
 
 SAVED_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
+HUB = "hub"
+PARQUET_EXPORT = "refs/convert/parquet"
+"Branch in which the Hub keeps a dataset as parquet, one folder per configuration; for those that ship a script."
 
 
 def records(
@@ -26,6 +35,7 @@ def records(
     language: str = "",
     translation_language: str = "",
     streaming: bool = True,
+    revision: str | None = None,
 ) -> Iterator[Record]:
     """Yield the rows of a dataset, split after split.
 
@@ -37,12 +47,13 @@ def records(
         language: of all rows; not needed where a column gives it.
         translation_language: of the parallel side.
         streaming: read rows as they come instead of downloading first.
+        revision: branch, tag or commit on the Hub.
 
     Raises:
         DataError: the dataset cannot be loaded, or has no such split or column.
         MissingDependencyError: `datasets` is not installed.
     """
-    parts = _load(source, config, streaming)
+    parts = _load(source, config, streaming, revision)
     chosen = list(parts) if splits is None else splits
     for name in chosen:
         if name not in parts:
@@ -65,7 +76,51 @@ def records(
             yield record if record.id.startswith(name) else replace(record, id=f"{name}-{record.id}")
 
 
-def _load(source: str, config: str | None, streaming: bool) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class HubSource:
+    """Where a corpus is on the Hub."""
+
+    name: str
+    revision: str | None = None
+
+
+def hub_source(source: str | Path, name: str, revision: str | None = None) -> HubSource | None:
+    """Return where to read a corpus from the Hub, or None if `source` is a folder or an archive.
+
+    Args:
+        source: "hub", "hub:OWNER/NAME", "hub:OWNER/NAME@REVISION", or a path.
+        name: the corpus's own place on the Hub; empty if it has none.
+        revision: of that place.
+
+    Raises:
+        DataError: no place is given and the corpus has none.
+    """
+    kind, _, other = str(source).partition(":")
+    if kind != HUB:
+        return None
+    if not other and not name:
+        raise DataError("this corpus has no place of its own on the Hub; name a copy, source=hub:OWNER/NAME, or files")
+    if not other:
+        return HubSource(name, revision)
+    name, _, revision = other.partition("@")
+    return HubSource(name, revision or None)
+
+
+def hub_records(
+    hub: HubSource, config: str | None, splits: Mapping[str, str], columns: Mapping[str, str], language: str
+) -> Iterator[Record]:
+    """Stream a corpus from the Hub; `splits` are the names of splits in records by those on the Hub.
+
+    Raises:
+        DataError: the dataset cannot be loaded, or has no such split or column.
+        MissingDependencyError: `datasets` is not installed.
+    """
+    for theirs, ours in splits.items():
+        for record in records(hub.name, config, [theirs], columns, language, revision=hub.revision):
+            yield replace(record, split=ours)
+
+
+def _load(source: str, config: str | None, streaming: bool, revision: str | None) -> Mapping[str, Any]:
     try:
         import datasets
     except ImportError as error:
@@ -74,8 +129,11 @@ def _load(source: str, config: str | None, streaming: bool) -> Mapping[str, Any]
         if any((Path(source) / name).is_file() for name in SAVED_FILES):
             found = datasets.load_from_disk(source)
         else:
-            found = datasets.load_dataset(source, config, streaming=streaming)
-    except (OSError, ValueError) as error:
+            # The export has no table of configurations, but a folder of each.
+            name, folder = (None, config) if revision == PARQUET_EXPORT else (config, None)
+            found = datasets.load_dataset(source, name, folder, streaming=streaming, revision=revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        # RuntimeError: "Dataset scripts are no longer supported".
         reason = str(error).strip().splitlines()
         raise DataError(f"cannot load dataset {source!r}: {reason[0] if reason else type(error).__name__}") from error
     if isinstance(found, Mapping):

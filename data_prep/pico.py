@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from data_prep.grammar import Sentence, sentences, split
 from data_prep.pico_pool import SpeechRequest, speak_all
+from speechllm.data.cards import CorpusCard
 from speechllm.data.records import Record, Split, Translation
 from speechllm.errors import DataError
 from speechllm.tasks import language_code
@@ -119,6 +120,26 @@ def records(
     spoken = speak_all(requests, num_workers)
     for utterance in utterances:
         yield from _records(utterance, codes, list(itertools.islice(spoken, len(codes))))
+
+
+def card() -> CorpusCard:
+    """Return the facts of the corpus."""
+    return CorpusCard(
+        name="pico",
+        title="Pico-spoken grammar",
+        summary="Sentences of a small grammar in five languages, spoken by SVOX Pico on this machine: no download.",
+        homepage="https://pypi.org/project/py-nanotts/",
+        licence="Apache-2.0",
+        licence_note="Of SVOX Pico; the sentences are this package's own",
+        languages=tuple(sorted(VOICES)),
+        tasks=("ASR", "AST", "S2ST", "TTS", "MT"),
+        layout="none: it is made when it is read",
+        example="languages='[en, fr]' num_sentences=1400",
+        problems=(
+            "One synthesiser's voices and some hundred words: it shows that every part works, no more",
+            "Its translations were not checked by native speakers",
+        ),
+    )
 
 
 @dataclass(frozen=True)

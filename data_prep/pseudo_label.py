@@ -3,24 +3,78 @@
     recogniser = whisper_recogniser("whisper-base", "fr")
     write_labels(prompts("sounds/fr_CA_f_June"), recogniser, "labels-fr.tsv")     # goes on where it stopped
     labels = read_labels("labels-fr.tsv")                                         # {"vm-goodbye": "Au revoir.", ...}
+    records("radio", "fr", labels="labels-fr.tsv", whisper="whisper-base")        # label what is new, then read it all
 
-A record with such a text has label_source "pseudo": a training set may use it, a test score against it measures the
-agreement with that recogniser and must say so.
+As a corpus this is a folder (or archives) of audio in one language; a file's name without suffix is its id. A record
+with such a text has label_source "pseudo": a training set may use it, a test score against it measures the agreement
+with that recogniser and must say so.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from speechllm.audio import Audio
-from speechllm.errors import DataError
+from data_prep.archives import AUDIO, NO_AUDIO_YET, FileTree, records_with_audio
+from speechllm.audio import Audio, load_audio
+from speechllm.data.cards import CorpusCard
+from speechllm.data.records import Record
+from speechllm.errors import AudioError, DataError
 from speechllm.tasks import language_code
 
 Recogniser: TypeAlias = Callable[[Sequence[Audio]], list[str]]
 "Audio in, one text per audio out."
 MAX_NEW_TOKENS = 200
 "A prompt is a few seconds long; a longer text is a recogniser that repeats itself."
+
+
+def records(
+    source: str | Path, language: str, labels: str | Path, whisper: str | Path | None = None, split: str = "train"
+) -> Iterator[Record]:
+    """Yield every audio file that has a label, marked "pseudo".
+
+    Args:
+        source: folder or archive with audio.
+        language: of all of it.
+        labels: file of labels "id<TAB>text"; written where `whisper` is given.
+        whisper: recogniser (folder or Hub id) that labels what has no label yet before anything is read.
+        split: of all records.
+
+    Raises:
+        DataError: there are no labels and no recogniser, or an archive is cut short.
+        TaskError: the language is unknown.
+    """
+    code, tree = language_code(language), FileTree.at(source)
+    if whisper is not None:
+        done = set(read_labels(labels)) if Path(labels).exists() else set()
+        write_labels(_unlabelled(tree, done), whisper_recogniser(whisper, code), labels)
+    wanted = {
+        id: Record(id, split, code, text, NO_AUDIO_YET, label_source="pseudo")
+        for id, text in read_labels(labels).items()
+        if text
+    }
+    if not wanted:
+        raise DataError(f"{labels} has no labels; give whisper= to make some")
+    yield from records_with_audio(tree, AUDIO, wanted, _id)
+
+
+def card() -> CorpusCard:
+    """Return the facts of this kind of corpus."""
+    return CorpusCard(
+        name="pseudo-labelled",
+        title="Pseudo-labelled audio",
+        summary="Recordings that nobody transcribed, with what a recogniser heard in them.",
+        homepage="https://arxiv.org/abs/2306.12925",
+        licence="that of the audio",
+        languages=(),
+        tasks=("ASR",),
+        layout="audio files in folders or archives, and a file of labels, `id<TAB>text`",
+        example="source=radio language=fr labels=labels-fr.tsv whisper=openai/whisper-base",
+        problems=(
+            "A score against such labels measures the agreement with the recogniser",
+            "A recogniser invents text in silence and music: filter by characters per second and language",
+        ),
+    )
 
 
 def write_labels(
@@ -120,6 +174,21 @@ def whisper_recogniser(model: str | Path, language: str, window_seconds: float =
         return [str(text).strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
 
     return recognise
+
+
+def _id(name: str) -> str:
+    """Return the id of a file: its name below the root, without suffix."""
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _unlabelled(tree: FileTree, labelled: Collection[str]) -> Iterator[tuple[str, Audio]]:
+    """Yield what has no label yet; what cannot be read as audio gets none."""
+    for file in tree.files(*AUDIO):
+        if (id := _id(file.name)) not in labelled:
+            try:
+                yield id, load_audio(file.content)
+            except AudioError:
+                continue
 
 
 def _drop_unfinished_line(path: Path) -> None:

@@ -88,7 +88,7 @@ class _Utterance:
 
 def _choose(files: Mapping[str, Path], num: int, limits: tuple[int, int], rng: random.Random) -> list[tuple[str, ...]]:
     """Return `num` lines whose spoken forms differ from one another in every language, in random order."""
-    parallel = _read_parallel(files)
+    parallel = read_parallel(files)
     rng.shuffle(parallel)
     low, high = limits
     seen: list[set[str]] = [set() for _ in files]
@@ -108,7 +108,12 @@ def _choose(files: Mapping[str, Path], num: int, limits: tuple[int, int], rng: r
     )
 
 
-def _read_parallel(files: Mapping[str, Path]) -> list[tuple[str, ...]]:
+def read_parallel(files: Mapping[str, Path]) -> list[tuple[str, ...]]:
+    """Return the lines of files that are parallel: a text of each, in their order.
+
+    Raises:
+        DataError: there is no file, one cannot be read, or they have not equally many lines.
+    """
     if not files:
         raise DataError("sources is empty, expected a file by language, for example {en: train.en.gz}")
     columns = [read_lines(path) for path in files.values()]

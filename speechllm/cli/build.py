@@ -63,7 +63,7 @@ def quickstart(
 
 
 def prepare(
-    corpus: Annotated[str, typer.Argument(help="Name of a corpus: pico, asterisk, table, dataset, or a plugin's.")],
+    corpus: Annotated[str, typer.Argument(help="Name of a corpus; `speechllm corpora` lists them.")],
     out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
     options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Corpus options.")] = None,
     skip_bad: Annotated[bool, typer.Option(help="Leave out records with bad audio and list them.")] = True,

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from speechllm.cli import build, share, use
+from speechllm.cli import build, corpora, share, use
 from speechllm.cli.console import console
 from speechllm.errors import SpeechLLMError
 
@@ -38,6 +38,7 @@ app = typer.Typer(
     help="Turn a text LLM into one model that reads and writes speech and text.",
 )
 app.command()(build.quickstart)
+app.command()(corpora.corpora)
 app.command()(build.prepare)
 app.command()(build.tokenize)
 app.command()(build.train)
