@@ -66,20 +66,52 @@ def prepare(
     corpus: Annotated[str, typer.Argument(help="Name of a corpus; `speechllm corpora` lists them.")],
     out: Annotated[Path, typer.Argument(help="Folder for the shards.")],
     options: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Corpus options.")] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter", help="duration=0.5:30, pace=3:25, language, duplicates, speakers, cer=30; repeatable."
+        ),
+    ] = None,
+    whisper: Annotated[
+        str | None, typer.Option(help="Whisper (folder or Hub id) that judges for cer; English has Moonshine.")
+    ] = None,
+    sample_rate: Annotated[int, typer.Option(help="Of the stored audio, in Hz.")] = 16_000,
     skip_bad: Annotated[bool, typer.Option(help="Leave out records with bad audio and list them.")] = True,
 ) -> None:
     """Read a corpus and store it as checked parquet shards.
 
+    With --filter, what the filters drop is counted and named in filter_report.json beside the shards. A run that was
+    stopped goes on, and decides nothing twice.
+
     Example: speechllm prepare table runs/mine table=clips.csv audio=path text=sentence language=fr
     """
+    from speechllm.data.filtering import prepare_filtered
     from speechllm.data.prepare import prepare_corpus
 
     records = find_plugin("corpora", corpus)
     given = parse_options(records, options or [])
+    chosen = _filters(filters or [], whisper)
+    settings: dict[str, Any] = {"sample_rate": sample_rate, "on_error": "skip" if skip_bad else "raise"}
+    reports: list[object] = []
     with counting("preparing", "records") as progress:
-        report = prepare_corpus(records(**given), out, on_error="skip" if skip_bad else "raise", progress=progress)
-    console.print(report)
+        if chosen:
+            reports += prepare_filtered(lambda: records(**given), out, chosen, progress=progress, **settings)
+        else:
+            reports.append(prepare_corpus(records(**given), out, progress=progress, **settings))
+    for report in reports:
+        console.print(str(report))
     results.print(out)
+
+
+def _filters(specs: Sequence[str], whisper: str | None) -> list[Any]:
+    """Return the filters of these specs, with the recognisers that they need."""
+    from speechllm.data.filters import filter_name, make_filters
+
+    if not any(filter_name(spec) == "cer" for spec in specs):
+        return make_filters(specs)
+    from speechllm.evaluation.judges import JudgeConfig, make_judges
+
+    return make_filters(specs, make_judges(JudgeConfig(whisper=whisper)).for_language)
 
 
 def tokenize(
@@ -120,7 +152,7 @@ def tokenize(
             report = tokenize_on_ray(corpus, load, out, cluster, device=device, **sizes)
         else:
             report = tokenize_corpus(corpus, _load_tokenizer(tokenizer, device), out, **sizes)
-    console.print(report)
+    console.print(str(report))
     results.print(out)
 
 

@@ -29,6 +29,26 @@ report = prepare_corpus(records(), sys.argv[1], records_per_shard=6)
 assert len(report.failures) == 2 and sum(report.num_records.values()) == 58, report
 """
 
+FILTER = """
+import json, sys, time
+from pathlib import Path
+import numpy as np
+from speechllm.audio import Audio, encode_flac
+from speechllm.data.filtering import prepare_filtered
+from speechllm.data.filters import make_filters
+from speechllm.data.records import Record
+
+def records():
+    for i in range(60):
+        time.sleep({pause})
+        audio = encode_flac(Audio(0.1 * np.random.default_rng(i % 50).standard_normal(3000 + 7 * (i % 50)), 16000))
+        yield Record(f"r{{i}}", "test" if i % 5 == 0 else "train", "en", f"text {{i % 50}}", audio, f"s{{i % 7}}")
+
+filters = make_filters(["duration=0.1:0.205", "duplicates"])
+corpus, report = prepare_filtered(records, sys.argv[1], filters, records_per_shard=3)
+assert report.seen == 60 == report.kept + sum(part.count for part in report.dropped), report
+"""
+
 TOKENIZE = """
 import sys, time
 from speechllm.data.tokenize import tokenize_corpus
@@ -63,13 +83,13 @@ def kill_when(code, folder, num_shards, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["prepare", "tokenize"])
+@pytest.mark.parametrize("stage", ["prepare", "filter", "tokenize"])
 def test_a_killed_run_continues_and_loses_nothing(tmp_path, stage):
     arguments = []
     if stage == "tokenize":
         run(PREPARE.format(pause=0), tmp_path / "corpus")
         arguments = [tmp_path / "corpus"]
-    code = PREPARE if stage == "prepare" else TOKENIZE
+    code = {"prepare": PREPARE, "filter": FILTER, "tokenize": TOKENIZE}[stage]
     run(code.format(pause=0), tmp_path / "whole", *arguments)
     # Twice at different places: the second run is killed while it continues the first.
     for num_shards in (2, 6):
