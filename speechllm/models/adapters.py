@@ -18,6 +18,7 @@ import json
 import tempfile
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,6 +88,8 @@ def add_adapters(model: PreTrainedModel, vocabulary: Vocabulary, settings: LoraS
         warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
         torch.manual_seed(seed)
         adapted = cast(nn.Module, get_peft_model(model, config))
+    # The base on disk has fewer rows, so peft would add whole matrices; the rows that are trained are stored as such.
+    adapted.save_pretrained = partial(cast(Any, adapted).save_pretrained, save_embedding_layers=False)
     _keep_head_bias(adapted)
     if settings.start_from is not None:
         load_adapters(adapted, vocabulary, settings.start_from)

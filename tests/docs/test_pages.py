@@ -58,6 +58,8 @@ def test_links_lead_somewhere(page: Path):
         target, _, anchor = link.partition("#")
         if "://" in target or target.startswith("mailto:"):
             continue
+        if target.endswith("cli.md"):
+            continue  # made when the site is built
         there = (page.parent / target).resolve() if target else page
         assert there.exists(), f"{link} leads nowhere"
         assert there.is_relative_to(ROOT), f"{link} leads out of the project"

@@ -1,9 +1,17 @@
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from speechllm.errors import ConfigError
-from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters, train_new_rows_only
+from speechllm.models.adapters import (
+    WEIGHTS,
+    LoraSettings,
+    add_adapters,
+    merge_adapters,
+    save_adapters,
+    train_new_rows_only,
+)
 from speechllm.models.causal_lm import extend_causal_lm
 from speechllm.training.optim import OptimizerConfig, build_optimizer
 from speechllm.vocabulary import Vocabulary
@@ -98,3 +106,17 @@ def test_new_rows_alone_move_and_the_rest_stays_bit_identical(tied):
         kept = slice(0, 40) if has_rows else slice(None)
         assert torch.equal(value[kept], old[name][kept]), name
         assert not has_rows or not torch.equal(value[40:], old[name][40:]), name
+
+
+def test_adapters_on_a_base_from_disk_hold_no_whole_matrix(tmp_path):
+    """The base's own folder has fewer rows than the extended model, which peft would answer with the whole matrix."""
+    base = LlamaForCausalLM(
+        LlamaConfig(vocab_size=90, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
+    )
+    base.save_pretrained(tmp_path / "base")
+    vocabulary = Vocabulary.for_speech(90, 8)
+    model = extend_causal_lm(LlamaForCausalLM.from_pretrained(tmp_path / "base"), vocabulary, init="normal", seed=0)
+    save_adapters(add_adapters(model, vocabulary, LoraSettings(rank=2)), vocabulary, tmp_path / "adapter")
+    sizes = {name: tuple(t.shape) for name, t in load_file(tmp_path / "adapter" / WEIGHTS).items()}
+    assert any("trainable_tokens" in name for name in sizes)
+    assert not any(rows >= 90 for rows, *_ in sizes.values())
