@@ -89,7 +89,7 @@ def add_adapters(model: PreTrainedModel, vocabulary: Vocabulary, settings: LoraS
         torch.manual_seed(seed)
         adapted = cast(nn.Module, get_peft_model(model, config))
     # The base on disk has fewer rows, so peft would add whole matrices; the rows that are trained are stored as such.
-    adapted.save_pretrained = partial(cast(Any, adapted).save_pretrained, save_embedding_layers=False)
+    cast(Any, adapted).save_pretrained = partial(cast(Any, adapted).save_pretrained, save_embedding_layers=False)
     _keep_head_bias(adapted)
     if settings.start_from is not None:
         load_adapters(adapted, vocabulary, settings.start_from)
