@@ -134,17 +134,3 @@ def test_recipes_are_installed_from_the_clone_with_extras_that_exist(path):
         found = re.fullmatch(r"pip install -e '\.\[([a-z0-9,]+)\]'", line)
         assert found is not None, f"{line}: the configs lie in the clone"
         assert set(found[1].split(",")) <= set(extras)
-
-
-def test_every_command_shows_an_example():
-    from speechllm.cli.main import app
-
-    for command in app.registered_commands:
-        assert "Example: speechllm" in (command.callback.__doc__ or ""), command.callback
-
-
-def test_links_in_the_docs_resolve():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            if not target.startswith(("http:", "https:", "mailto:")):
-                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
