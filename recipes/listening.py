@@ -10,27 +10,21 @@ difference, paired over the utterances, shows that a model listens. The ceiling 
 the tokens, on the recordings themselves.
 """
 
-import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import torch
-from transformers import PreTrainedModel
 
 from speechllm.data.prepare import read_corpus
 from speechllm.data.records import Record, Split
 from speechllm.data.tokenize import TokenRow, read_tokens
 from speechllm.errors import DataError
 from speechllm.evaluation.judges import WhisperJudge
-from speechllm.generation.decode import DecodeReport, DecodingConfig, LMDecoder
+from speechllm.generation.decode import DecodeReport, LMDecoder
 from speechllm.hub import Checkpoint
 from speechllm.metrics import CER, WER, Score, make_normaliser
 from speechllm.metrics.bootstrap import PairedDifference
-from speechllm.processor import UnifiedProcessor
-from speechllm.segments import CodeSegment, TextSegment
-from speechllm.tasks import TaskTag
+from speechllm.training.gauges import decode_rows, first_texts, shuffled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,18 +111,10 @@ def _measure(
     tokenizer = checkpoint.processor.semantic_tokenizer
     fingerprint = tokenizer.fingerprint if tokenizer is not None else None
     rows = _draw(list(read_tokens(test.tokens, test.split, expected_fingerprint=fingerprint)), test, config)
-    tag = TaskTag.of("ASR", test.language)
-    prompts = [
-        checkpoint.processor.encode_prompt(tag.prompt(CodeSegment(row.codes))) for row in rows if row.codes is not None
-    ]
-    decoding = DecodingConfig(max_text_tokens=config.max_text_tokens)
-    decoded = LMDecoder(checkpoint.model, checkpoint.processor).decode(
-        prompts, [tag.output_modalities] * len(prompts), decoding
-    )
-    hypotheses = [part.text if isinstance(part, TextSegment) else "" for part in (d.segments[0] for d in decoded)]
-    references = [row.text for row in rows]
-    # The prompt holds the audio alone, so hearing another utterance is writing its hypothesis.
-    others = [*hypotheses[1:], hypotheses[0]]
+    decoder = LMDecoder(checkpoint.model, checkpoint.processor)
+    decoded = decode_rows(decoder, rows, test.language, max_text_tokens=config.max_text_tokens)
+    hypotheses, references = first_texts(decoded), [row.text for row in rows]
+    others = shuffled(hypotheses)
     norm = make_normaliser("spoken", test.language)
     return ListeningResult(
         name=test.name,
@@ -160,21 +146,3 @@ def _ceiling(test: ListeningTest, rows: Sequence[TokenRow], judge: WhisperJudge)
     audios = [audio for row in rows if (audio := records[row.id].audio) is not None]
     texts = judge.transcribe(audios, test.language)
     return WER.score([row.text for row in rows], texts, normaliser=make_normaliser("spoken", test.language))
-
-
-def text_perplexity(model: PreTrainedModel, processor: UnifiedProcessor, texts: Sequence[str]) -> float:
-    """Return the perplexity per text id of sentences, EOS included, over text ids alone.
-
-    What a model knew as a text LM it should still know when it has learnt to listen: compare before and after.
-    """
-    model.eval()
-    num_text_ids = processor.vocabulary["text"].size
-    loss, count = 0.0, 0
-    for text in texts:
-        ids = [*processor.prefix_ids, *processor.encode_segment(TextSegment(text)).tolist(), processor.eos_id]
-        inputs = torch.tensor([ids], device=model.device)
-        with torch.inference_mode():
-            logits = model(input_ids=inputs, use_cache=False).logits[0, :-1, :num_text_ids].float()
-        loss += float(torch.nn.functional.cross_entropy(logits, inputs[0, 1:], reduction="sum"))
-        count += len(ids) - 1
-    return math.exp(loss / count)

@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.spoken_form import held_apart, in_spoken_form, spoken_form
 from data_prep.spoken_text import read_lines
-from recipes.listening import ListeningConfig, ListeningTest, measure_listening, text_perplexity
+from recipes.listening import ListeningConfig, ListeningTest, measure_listening
 from recipes.train_semantic import SemanticTrainConfig, train_semantic
 from recipes.train_unified import train_unified
 from recipes.workflow import StepTimes
@@ -29,6 +29,7 @@ from speechllm.registry import suggest
 from speechllm.segments import PLAIN_TEXT
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.semantic import SemanticTokenizer
+from speechllm.training.gauges import text_perplexity
 from speechllm.training.optim import OptimizerConfig
 from speechllm.training.text_lm import TextLMConfig, pretrain_text_lm
 from speechllm.training.trainer import TrainingConfig

@@ -24,12 +24,13 @@ from speechllm.hub import TRAINING_CONFIG_FILE, save_checkpoint
 from speechllm.models.adapters import save_adapters
 from speechllm.processor import MANIFEST_FILE
 from speechllm.training.checks import check_training, print_report
+from speechllm.training.sharding import whole_model
 from speechllm.training.unified import (
     UnifiedTrainConfig,
     adapter_folder,
-    finished_model,
     load_extended_lm,
     make_trainer,
+    merged_model,
     save_history,
     training_folder,
 )
@@ -58,12 +59,13 @@ def train_unified(config: UnifiedTrainConfig) -> Path:
         print_report(report)
     report.raise_if_failed()
     history = trainer.run()
+    model = whole_model(trainer.accelerator, cast(nn.Module, trainer.model))  # gathered, where it was sharded
     if trainer.is_world_process_zero():
         if config.lora is not None:
-            save_adapters(cast(nn.Module, trainer.model), base.processor.vocabulary, adapter_folder(config))
+            save_adapters(model, base.processor.vocabulary, adapter_folder(config))
         save_history(history, out)
         save_checkpoint(  # one reloadable folder
-            out, finished_model(trainer), base.processor, codec=base.codec, acoustic=base.acoustic, config=config
+            out, merged_model(model), base.processor, codec=base.codec, acoustic=base.acoustic, config=config
         )
     trainer.accelerator.wait_for_everyone()
     return out

@@ -42,8 +42,13 @@ class Collator:
     "Task names, numbered from 1 in `task_ids` [B, T]; 0 for padding and tasks not listed. Empty: no such key."
 
     def __call__(self, rows: Sequence[Sequence[EncodedExample]]) -> Batch:
-        """Return `collate_rows` of the rows, with `task_ids` if task names were given."""
+        """Return `collate_rows` of the rows with their `row_work`, and `task_ids` if task names were given.
+
+        `row_work` int64 [B, 2]: real tokens, and ordered pairs of tokens of one example (what attention works on).
+        """
         batch = collate_rows(rows, self.pad_id, row_tokens=self.row_tokens)
+        lengths = [np.array([len(example) for example in row]) for row in rows]
+        batch["row_work"] = torch.tensor([[int(part.sum()), int((part**2).sum())] for part in lengths])
         if self.tags:
             batch["task_ids"] = self._task_ids(rows, batch["input_ids"].shape[1])
         return batch

@@ -112,8 +112,19 @@ def random_llama(config: BaseModelConfig, num_text_ids: int, tokenizer: PreTrain
     llama._attn_implementation = config.attn_implementation
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = LlamaForCausalLM(llama)
+        try:
+            model = LlamaForCausalLM(llama)
+        except ImportError as error:
+            raise attention_error(config.attn_implementation, error) from error
     return model.to(getattr(torch, config.dtype))
+
+
+def attention_error(name: str | None, error: ImportError) -> ConfigError:
+    """Return the error of an attention whose package is not there, in one line."""
+    return ConfigError(
+        f"attn_implementation = {name!r} is not to be had here ({_first_line(error)[:120]}); install its package (for "
+        "flash_attention_2: flash-attn, on CUDA), or use sdpa"
+    )
 
 
 def num_text_rows(model: PreTrainedModel) -> int:
@@ -230,6 +241,8 @@ def _load_model(config: BaseModelConfig) -> PreTrainedModel:
             attn_implementation=config.attn_implementation,
             use_safetensors=True,
         )
+    except ImportError as error:
+        raise attention_error(config.attn_implementation, error) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"cannot load a causal LM from {config.source!r}: {_first_line(error)}; "

@@ -4,9 +4,9 @@
     trainer.run()          # continues by itself from the last complete checkpoint in `folder`
 
 The loss is the mean cross-entropy over all target ids of a step, however they fall on rows, micro-batches
-and processes. What is logged beside it: the loss of text and of audio ids, each also per task, tokens per
-second, and the share of the batch that is no padding. Interrupted and continued training gives the very
-weights of uninterrupted training: rows are replayed, optimizer, schedule and random states restored.
+and processes. What is logged beside it: the loss of text and of audio ids, each also per task, real tokens per
+second, their share of the batch, and MFU on GPUs that are known (throughput.py). Interrupted and continued training
+gives the very weights of uninterrupted training: rows are replayed, optimizer, schedule and random states restored.
 (The Trainer's own resume state is read by torch with weights_only; model weights are safetensors.)
 """
 
@@ -30,9 +30,13 @@ from speechllm.data.collate import IGNORED, Collator
 from speechllm.data.packing import PackedRows
 from speechllm.errors import CheckpointError, ConfigError, TrainingError
 from speechllm.training.dropout import residual_dropout
+from speechllm.training.kernels import check_kernels
 from speechllm.training.optim import OptimizerConfig, build_optimizer
 from speechllm.training.out_of_memory import explained_out_of_memory
 from speechllm.training.resume import require_same_settings
+from speechllm.training.sharding import check_sharding
+from speechllm.training.throughput import model_work, peak_flops
+from speechllm.training.trackers import trackers
 from speechllm.vocabulary import SEMANTIC, Vocabulary
 
 MODALITIES = ("text", "audio")
@@ -41,6 +45,7 @@ SETTINGS_FILE = "settings.json"
 "Beside the checkpoints: what the run was told."
 CHANGEABLE = (
     "gradient_checkpointing", "cpu", "log_every", "save_every", "keep_checkpoints", "report_to", "show_progress",
+    "peak_tflops", "liger",
 )  # fmt: skip
 "Training settings that may change between two calls for one run: but for rounding they leave the weights alone."
 CHECKPOINTING = (
@@ -75,6 +80,8 @@ class TrainingConfig:
     "Autocast to bfloat16, on a CPU too (the weights keep their type)."
     gradient_checkpointing: bool = False
     "Compute activations twice to save memory."
+    liger: bool = False
+    "Liger's Triton kernels for norms, rotary positions and feed-forward layers (package liger-kernel, a GPU)."
     cpu: bool = False
     "Stay on the CPU even if there is a GPU."
     log_every: int = 10
@@ -84,7 +91,9 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     "How many of them stay on disk."
     report_to: list[str] | None = None
-    "Trackers, for example [tensorboard]; None: none."
+    "Trackers: tensorboard, wandb, trackio, ...; None: tensorboard if it is installed. []: none."
+    peak_tflops: float | None = None
+    "Peak of one accelerator in bfloat16 TFLOP/s, for MFU; None: of known GPUs, by name. Not known: no MFU."
     show_progress: bool = True
     "Draw the Trainer's progress bar."
     seed: int = 0
@@ -117,9 +126,13 @@ class TrainingConfig:
             save_strategy="no" if self.save_every is None else "steps",
             save_steps=self.save_every or 500,
             save_total_limit=self.keep_checkpoints,
-            report_to=self.report_to or "none",
+            report_to=trackers(self.report_to) or "none",
             disable_tqdm=not self.show_progress,
             remove_unused_columns=False,
+            ddp_find_unused_parameters=False,
+            use_liger_kernel=self.liger,
+            # The loss is ours, over targets alone: Liger's would make logits of everything, or none that we see.
+            liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},
             dataloader_pin_memory=False,
             seed=self.seed,
         )
@@ -153,7 +166,9 @@ class UnifiedTrainer(Trainer):
         self._first_audio_id = vocabulary[SEMANTIC].start if vocabulary is not None else None
         self._names = ("other", *collator.tags)
         self._sums = torch.zeros(2, len(self._names), len(MODALITIES), dtype=torch.float64)
-        self._tokens, self._clock = 0, time.monotonic()
+        self._work = torch.zeros(3, dtype=torch.float64)  # real tokens, pairs of them, places for tokens
+        self._clock = time.monotonic()
+        self._model_work = model_work(model)
         self.config = config
         arguments = config.arguments(self.folder, optimizer.learning_rate)
         if arguments.n_gpu > 1:
@@ -161,10 +176,11 @@ class UnifiedTrainer(Trainer):
                 f"one process sees {arguments.n_gpu} GPUs, expected one for each process; start with "
                 "`accelerate launch` or torchrun, or set CUDA_VISIBLE_DEVICES to one of them"
             )
-        _check_attention(model, config.rows_per_batch)
+        check_kernels(model, liger=config.liger, rows_per_batch=config.rows_per_batch, device=arguments.device)
         with explained_out_of_memory(memory_advice(config, optimizer, model)):  # this puts the weights on the GPU
             super().__init__(model=model, args=arguments, train_dataset=rows, data_collator=collator)  # pyright: ignore[reportArgumentType]
         self.loss_is_scaled_for_ga = True
+        check_sharding(self.accelerator, cast(nn.Module, model), optimizer)
 
     def run(self) -> list[dict[str, float]]:
         """Train, from the last complete checkpoint if there is one, and return the log.
@@ -178,6 +194,7 @@ class UnifiedTrainer(Trainer):
             with self.accelerator.main_process_first():  # it removes what is incomplete; the others must not see that
                 checkpoint = last_checkpoint(self.folder)
                 self._check_settings(checkpoint)
+            self._clock = time.monotonic()
             self.train(resume_from_checkpoint=checkpoint)
         # Accelerate leaves its autocast around `forward`; who decodes next wants the weights' own type.
         self.model = self.accelerator.unwrap_model(cast(nn.Module, self.model), keep_fp32_wrapper=False)
@@ -229,11 +246,15 @@ class UnifiedTrainer(Trainer):
     def _count(self, losses: Tensor, targets: Tensor, places: Tensor, inputs: dict[str, Any]) -> None:
         audio = torch.zeros_like(targets) if self._first_audio_id is None else (targets >= self._first_audio_id).long()
         task = inputs["task_ids"].flatten()[places + 1] if "task_ids" in inputs else torch.zeros_like(targets)
-        # Summed on the CPU: in float64, which not every accelerator has.
-        bucket, num_buckets = (task * len(MODALITIES) + audio).cpu(), self._sums[0].numel()
-        sums = torch.bincount(bucket, losses.cpu().double(), num_buckets), torch.bincount(bucket, minlength=num_buckets)
-        self._sums += torch.stack([part.double() for part in sums]).view_as(self._sums)
-        self._tokens += inputs["input_ids"].numel()
+        # Summed where they are: to fetch them would let the accelerator wait. (Apple's has no float64.)
+        kind = torch.float32 if losses.device.type == "mps" else torch.float64
+        bucket, num_buckets = task * len(MODALITIES) + audio, self._sums[0].numel()
+        sums = torch.bincount(bucket, losses.to(kind), num_buckets), torch.bincount(bucket, minlength=num_buckets)
+        self._sums = self._sums.to(losses.device, kind) + torch.stack([s.to(kind) for s in sums]).view_as(self._sums)
+        if "row_work" in inputs:
+            places_in_batch = torch.full((1,), inputs["input_ids"].numel(), device=losses.device)
+            work = torch.cat([inputs["row_work"].sum(dim=0).to(losses.device), places_in_batch])
+            self._work = self._work.to(losses.device, kind) + work
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add our gauges to every line of the training log."""
@@ -241,17 +262,31 @@ class UnifiedTrainer(Trainer):
             logs |= self._gauges()
         super().log(logs, start_time)
 
+    def pause(self, seconds: float) -> None:
+        """Leave out so much time, in which nothing was trained, of the next line's speed."""
+        self._clock += seconds
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the precision that passes of this training run in."""
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.config.bf16)
+
     def _gauges(self) -> dict[str, float]:
-        now, processes = time.monotonic(), self.accelerator.num_processes
-        total = self._sums.clone()
-        if processes > 1:
-            total = cast(Tensor, self.accelerator.reduce(total.to(self.args.device), "sum")).cpu()
-        sums, counts = total
+        seconds = max(time.monotonic() - self._clock, 1e-9)
+        totals = [self._sums.clone(), self._work.clone()]
+        if self.accelerator.num_processes > 1:
+            totals = [cast(Tensor, self.accelerator.reduce(t.to(self.args.device), "sum")) for t in totals]
+        (sums, counts), (tokens, pairs, slots) = totals[0].cpu(), totals[1].tolist()
         gauges = {
-            "tokens_per_second": round(self._tokens * processes / max(now - self._clock, 1e-9), 1),
-            "non_pad_share": round(self.rows.report.non_pad_share, 4),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "non_pad_share": round(tokens / max(slots, 1.0), 4),
             "examples_too_long": float(self.rows.report.too_long),
         }
+        peak = peak_flops(self.args.device, self.config.peak_tflops)
+        if peak is not None:
+            flops = self._model_work.flops(tokens=tokens, targets=float(counts.sum()), pairs=pairs)
+            gauges["mfu"] = round(flops / seconds / peak / self.accelerator.num_processes, 4)
+        if self.args.device.type == "cuda":
+            gauges["peak_memory_gib"] = round(torch.cuda.max_memory_allocated(self.args.device) / 2**30, 2)
         for m, modality in enumerate(MODALITIES):
             if counts[:, m].sum() > 0:
                 gauges[f"loss_{modality}"] = float(sums[:, m].sum() / counts[:, m].sum())
@@ -259,7 +294,8 @@ class UnifiedTrainer(Trainer):
                 if counts[t, m] > 0 and name != "other":
                     gauges[f"loss_{modality}/{name.replace(' ', '-')}"] = float(sums[t, m] / counts[t, m])
         self._sums.zero_()
-        self._tokens, self._clock = 0, now
+        self._work.zero_()
+        self._clock = time.monotonic()
         return gauges
 
 
@@ -281,16 +317,6 @@ def memory_advice(training: TrainingConfig, optimizer: OptimizerConfig, model: n
     if not getattr(model, "is_loaded_in_4bit", False):
         ways.append("keep the base in four bits (lora.four_bit)")
     return ", ".join(ways)
-
-
-def _check_attention(model: nn.Module, rows_per_batch: int) -> None:
-    """Refuse what would let packed examples see each other: flash attention finds their borders in single rows only."""
-    implementation = str(getattr(getattr(model, "config", None), "_attn_implementation", None))
-    if "flash" in implementation and rows_per_batch > 1:
-        raise ConfigError(
-            f"attn_implementation = {implementation!r} sees the borders of packed examples only with one row in a "
-            f"batch, rows_per_batch is {rows_per_batch}; set it to 1 (with a longer max_tokens), or use sdpa"
-        )
 
 
 def target_losses(

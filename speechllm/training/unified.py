@@ -30,9 +30,14 @@ from speechllm.models.embedding_init import RowInit
 from speechllm.models.freezing import freeze_modules
 from speechllm.processor import UnifiedProcessor
 from speechllm.tokenizers.semantic import SemanticTokenizer
+from speechllm.training.gauges import GaugeCallback, GaugeConfig, Gauges
 from speechllm.training.optim import OptimizerConfig
+from speechllm.training.sharding import is_sharded, whole_model
 from speechllm.training.trainer import TrainingConfig, UnifiedTrainer
 from speechllm.vocabulary import Vocabulary
+
+NO_SETTINGS = ("out", "training", "optimizer", "gauges")
+"Keys that a run need not have in common with its past (or that the trainer compares by itself)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,8 @@ class UnifiedTrainConfig:
     "Patterns of names that are trained although one of `freeze` names them too."
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(kind="muon", learning_rate=4e-3))
     "Optimizer and rates."
+    gauges: GaugeConfig | None = None
+    "Word error rate, perplexity, translation on held-out rows while training; None: only losses."
     seed: int = 0
     "Of the new rows and of LoRA; `mixture.seed` and `training.seed` rule the rest."
 
@@ -116,10 +123,17 @@ def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainC
     elif config.freeze:
         freeze_modules(model, freeze=config.freeze, unfreeze=config.unfreeze)
     settings = config_to_dict(config)
-    return UnifiedTrainer(
+    trainer = UnifiedTrainer(
         trained, rows, collator, processor.vocabulary, config.training, config.optimizer, training_folder(config),
-        settings={name: value for name, value in settings.items() if name not in ("out", "training", "optimizer")},
+        settings={name: value for name, value in settings.items() if name not in NO_SETTINGS},
     )  # fmt: skip
+    if config.gauges is not None:
+        if is_sharded(trainer.accelerator):
+            raise ConfigError(
+                "gauges decode in one process, which has no whole model under FSDP or ZeRO-3; drop gauges"
+            )
+        trainer.add_callback(GaugeCallback(Gauges(config.gauges, processor, config.mixture), trainer))
+    return trainer
 
 
 def training_folder(config: UnifiedTrainConfig) -> Path:
@@ -147,8 +161,12 @@ def save_history(history: Sequence[Mapping[str, float]], out: str | Path) -> Non
 
 
 def finished_model(trainer: UnifiedTrainer) -> PreTrainedModel:
-    """Return the trained stock causal LM in evaluation mode, adapters merged."""
-    model = cast(nn.Module, trainer.model)
+    """Return the trained stock causal LM in evaluation mode, adapters merged; every process calls it."""
+    return merged_model(whole_model(trainer.accelerator, cast(nn.Module, trainer.model)))
+
+
+def merged_model(model: nn.Module) -> PreTrainedModel:
+    """Return the stock causal LM in evaluation mode, adapters merged if there are any."""
     if hasattr(model, "merge_and_unload"):
         model = merge_adapters(model)
     return cast(PreTrainedModel, model.eval())

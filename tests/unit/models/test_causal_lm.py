@@ -1,3 +1,5 @@
+import importlib.util
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -6,6 +8,7 @@ from speechllm.errors import CheckpointError, ConfigError, VocabularyError
 from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, load_base_lm, num_text_rows
 from speechllm.models.text_lm import train_bpe
 from speechllm.vocabulary import Vocabulary
+from tests.support.tiny import tiny_model, tiny_text_tokenizer
 
 TEXT_ROWS = 300
 VOCABULARY = Vocabulary.for_speech(TEXT_ROWS, 64)
@@ -89,3 +92,21 @@ def test_errors(tmp_path):
         load_base_lm(BaseModelConfig(source=str(tmp_path / "x.gguf")))
     with pytest.raises(ConfigError, match="hidden_size = 30 is not a multiple of num_heads = 4"):
         BaseModelConfig(hidden_size=30)
+
+
+def test_an_attention_that_is_not_installed_is_named(tmp_path):
+    if importlib.util.find_spec("flash_attn") is not None:
+        pytest.skip("flash-attn is installed")
+    tiny_text_tokenizer().save_pretrained(tmp_path / "text")
+    config = BaseModelConfig(
+        text_tokenizer=str(tmp_path / "text"), hidden_size=32, num_layers=1, num_heads=2,
+        attn_implementation="flash_attention_2",
+    )  # fmt: skip
+    with pytest.raises(
+        ConfigError, match=r"'flash_attention_2' is not to be had here .*use sdpa"
+    ):
+        load_base_lm(config)
+    tiny_model(64).save_pretrained(tmp_path / "base")
+    tiny_text_tokenizer().save_pretrained(tmp_path / "base")
+    with pytest.raises(ConfigError, match=r"flash_attention_2.* is not to be had here"):
+        load_base_lm(BaseModelConfig(source=str(tmp_path / "base"), attn_implementation="flash_attention_2"))

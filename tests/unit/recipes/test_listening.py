@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from recipes.listening import ListeningConfig, ListeningTest, measure_listening, text_perplexity
+from recipes.listening import ListeningConfig, ListeningTest, measure_listening
 from speechllm.audio import Audio, encode_flac
 from speechllm.data.prepare import prepare_corpus
 from speechllm.data.records import Record
@@ -88,10 +88,3 @@ def test_too_few_utterances_are_refused(checkpoint, spoken):
     french = dataclasses.replace(spoken, language="fr")
     with pytest.raises(DataError, match="has 1 utterances of 'fr' with text in 'test'"):
         measure_listening(checkpoint, [french], ListeningConfig())
-
-
-def test_perplexity_of_a_model_without_knowledge_is_the_number_of_text_ids(checkpoint):
-    model = tiny_model(checkpoint.processor.vocabulary.size)
-    model.get_output_embeddings().weight.data.zero_()
-    size = checkpoint.processor.vocabulary["text"].size
-    assert text_perplexity(model, checkpoint.processor, ["good morning", "light"]) == pytest.approx(size, rel=1e-5)
