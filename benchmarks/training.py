@@ -161,7 +161,7 @@ def run_packed(model: PreTrainedModel, processor: UnifiedProcessor, work: Worklo
     )
     config = TrainingConfig(
         max_steps=work.num_steps, max_tokens=work.max_tokens, rows_per_batch=work.rows_per_batch, bf16=True, cpu=True,
-        log_every=1000, show_progress=False,
+        log_every=1000, show_progress=False, report_to=[],
     )  # fmt: skip
     trainer = UnifiedTrainer(model, rows, Collator(pad_id=0), processor.vocabulary, config, OPTIMIZER, work.folder)
     trainer.data_collator = cast(Any, collator)

@@ -84,16 +84,18 @@ class JoinedOptimizer(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore groups and state written by `state_dict`: each member its own, as types of state differ."""
-        first = group = 0
+        group = 0
         state: dict[Any, Any] = {}
         for member in self.members:
             last_group = group + len(member.param_groups)
-            stop = first + sum(len(g["params"]) for g in member.param_groups)
-            part = {i: value for i, value in state_dict["state"].items() if first <= i < stop}
+            groups = state_dict["param_groups"][group:last_group]
+            # Parameters go by number, or by name where weights are sharded: the groups say which are whose.
+            ours = {key for part in groups for key in part["params"]}
+            part = {key: value for key, value in state_dict["state"].items() if key in ours}
             member.state = defaultdict(dict)
-            member.load_state_dict({"state": part, "param_groups": state_dict["param_groups"][group:last_group]})
+            member.load_state_dict({"state": part, "param_groups": groups})
             state.update(member.state)
-            first, group = stop, last_group
+            group = last_group
         self.state = defaultdict(dict, state)
         self.param_groups = [group for member in self.members for group in member.param_groups]
         self._share()

@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import acoustic, acoustic_jobs, acoustic_peers, decoding, machine, measure, tokenizers, training
+from benchmarks import (
+    acoustic,
+    acoustic_jobs,
+    acoustic_peers,
+    decoding,
+    machine,
+    measure,
+    tokenizers,
+    training,
+    training_gpu,
+)
 from benchmarks.evidence import audiopalm, parts, plot, summary
 from benchmarks.evidence.acoustic import __main__ as acoustic_evidence
 from benchmarks.evidence.acoustic import minimal_pairs, world
@@ -91,6 +101,31 @@ def test_training_refuses_layouts_with_another_loss(tiny_lm, monkeypatch):
     monkeypatch.setattr(training, "collate_rows", leaking)
     with pytest.raises(AssertionError, match="the layouts differ"):
         training.check_same_loss(model, processor, examples)
+
+
+def test_training_on_a_gpu_runs_on_a_cpu_at_tiny_sizes(tmp_path):
+    out = tmp_path / "gpu.md"
+    training_gpu.main(out=out, device="cpu", num_steps=5, attention="sdpa", liger=False, quick=True)
+    text = out.read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| tiny")]
+    assert len(lines) == 4
+    assert all("no peak known" in line and "not on a CPU" in line for line in lines), "no made-up figures"
+    assert float(lines[0].split("|")[5].split()[0]) > 80
+    assert "hours of audio per hour of CPU" in text
+
+
+def test_mfu_is_work_over_time_and_peak():
+    size = training_gpu.TINY[0]
+    options = replace(training_gpu.FULL, max_steps=5, max_tokens=256, rows_per_batch=2, cpu=True, peak_tflops=1e-3)
+    found = training_gpu.train(size, options, training_gpu.OptimizerConfig(), "sdpa", training_gpu.CORPORA[0])
+    model, _ = training_gpu.build(size, "sdpa")
+    work = training_gpu.model_work(model)
+    # Between the work of the layers alone and that with the output matrix at every token and whole rows of pairs.
+    low = work.per_token
+    high = work.flops(tokens=1.0, targets=1.0, pairs=256.0)
+    per_token = found.mfu.median / 100 * 1e9 / found.tokens_per_second.median
+    assert low < per_token < high
+    assert found.filled > 90
 
 
 def test_what_is_called_quickstart_has_the_sizes_of_the_recipe():

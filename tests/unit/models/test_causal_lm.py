@@ -102,9 +102,7 @@ def test_an_attention_that_is_not_installed_is_named(tmp_path):
         text_tokenizer=str(tmp_path / "text"), hidden_size=32, num_layers=1, num_heads=2,
         attn_implementation="flash_attention_2",
     )  # fmt: skip
-    with pytest.raises(
-        ConfigError, match=r"'flash_attention_2' is not to be had here .*use sdpa"
-    ):
+    with pytest.raises(ConfigError, match=r"'flash_attention_2' is not to be had here .*use sdpa"):
         load_base_lm(config)
     tiny_model(64).save_pretrained(tmp_path / "base")
     tiny_text_tokenizer().save_pretrained(tmp_path / "base")
