@@ -24,7 +24,7 @@ from speechllm.training.unified import UnifiedTrainConfig
 from tests.support.tiny import tiny_semantic_tokenizer, tiny_speech, tiny_text_tokenizer
 
 ROOT = Path(__file__).parents[2]
-MAX_STEPS = 60
+MAX_STEPS = 45
 
 
 def write_config(folder: Path) -> Path:
