@@ -133,7 +133,9 @@ def load_checkpoint(
     model = model if model is not None else _load_lm(folder, dtype)
     check_same_size(model, processor, f"the LM in {folder}", f"its {MANIFEST_FILE}")
     codec, acoustic = _load_sound(folder, manifest, device)
-    nn.Module.to(model, device)
+    # One that `device_map` has laid over several devices stays where it is.
+    if getattr(model, "hf_device_map", None) is None:
+        nn.Module.to(model, device)
     return Checkpoint(model.eval(), processor, codec, acoustic, folder, manifest)
 
 

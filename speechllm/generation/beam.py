@@ -51,9 +51,14 @@ class _Beams:
 
 
 def decode_with_beams(
-    decoder: LMDecoder, prompts: Sequence[np.ndarray], grammars: Sequence[Grammar], config: DecodingConfig
+    decoder: LMDecoder,
+    prompts: Sequence[np.ndarray],
+    grammars: Sequence[Grammar],
+    config: DecodingConfig,
+    places: Sequence[int] | None = None,
 ) -> list[Decoded]:
-    """Decode with beam search where the grammar starts with text, otherwise as without beams."""
+    """Decode with beam search where the grammar starts with text, otherwise as without beams; see `decode`."""
+    places = range(len(prompts)) if places is None else places
     leading = [_num_leading_text_parts(grammar) for grammar in grammars]
     searched = [i for i, count in enumerate(leading) if count]
     texts: dict[int, Hypothesis] = {}
@@ -64,7 +69,7 @@ def decode_with_beams(
         texts.update(zip(numbers, found, strict=True))
     rests = [i for i in range(len(prompts)) if leading[i] < len(grammars[i])]
     longer = [np.concatenate([prompts[i], texts[i].ids if i in texts else []]).astype(np.int64) for i in rests]
-    tails = decoder.decode_from(longer, [grammars[i][leading[i] :] for i in rests], config, places=rests)
+    tails = decoder.decode_from(longer, [grammars[i][leading[i] :] for i in rests], config, [places[i] for i in rests])
     rest_of = dict(zip(rests, tails, strict=True))
     return [_joined(decoder, texts.get(i), rest_of.get(i), grammars[i]) for i in range(len(prompts))]
 

@@ -57,7 +57,8 @@ def decode_best(
     count = candidates.count
     draws = dataclasses.replace(config, audio=candidates.sampling, candidates=None)
     repeated = [prompt for prompt in prompts for _ in range(count)]
-    decoded = decoder.decode(repeated, [tag.output_modalities] * len(repeated), draws)
+    places = list(range(count)) * len(prompts) if config.same_draws else None
+    decoded = decoder.decode(repeated, [tag.output_modalities] * len(repeated), draws, places)
     if field == tag.source:
         texts = [text for text in inputs for _ in range(count)]
     else:

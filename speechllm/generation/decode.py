@@ -12,7 +12,7 @@ head is cut (heads.py), the cache is written in place (cache.py), finished seque
 """
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeAlias
 
@@ -80,6 +80,8 @@ class DecodingConfig:
     "Sequences decoded together."
     seed: int = 0
     "For sampling. Sequence i draws from a generator of (seed, i): the same in any batch."
+    same_draws: bool = False
+    "Every sequence draws from (seed, 0), so that a list gives what its items give alone, and equal items the same."
     candidates: CandidatesConfig | None = None
     "Draw several spoken answers where their text is known (TTS, chains), in place of `audio`; None: one."
 
@@ -176,7 +178,11 @@ class LMDecoder:
         self.cut = can_cut(self.model, self.rows)
 
     def decode(
-        self, prompts: Sequence[np.ndarray], grammars: Sequence[Grammar], config: DecodingConfig | None = None
+        self,
+        prompts: Sequence[np.ndarray],
+        grammars: Sequence[Grammar],
+        config: DecodingConfig | None = None,
+        places: Sequence[int] | None = None,
     ) -> list[Decoded]:
         """Decode every prompt under its grammar; results stand in the order of the prompts.
 
@@ -184,11 +190,14 @@ class LMDecoder:
             prompts: ids int64 [T] each, `<|next|>` at the end included (`UnifiedProcessor.encode_prompt`).
             grammars: the output modalities for each prompt (`TaskTag.output_modalities`).
             config: sampling, guards, batch size.
+            places: numbers that seed the draws of each prompt, with the config's seed; None: as the config says.
 
         Raises:
             DataError: a prompt is empty, holds ids outside the vocabulary or fills the model's context.
         """
         config = config or DecodingConfig()
+        if places is None and config.same_draws:
+            places = [0] * len(prompts)
         if len(prompts) != len(grammars):
             raise DataError(f"{len(prompts)} prompts came with {len(grammars)} grammars; give one for each")
         for number, prompt in enumerate(prompts):
@@ -200,10 +209,29 @@ class LMDecoder:
                 if config.num_beams > 1:
                     from speechllm.generation.beam import decode_with_beams
 
-                    return decode_with_beams(self, prompts, grammars, config)
-                return self.decode_from(prompts, grammars, config)
+                    return decode_with_beams(self, prompts, grammars, config, places)
+                return self.decode_from(prompts, grammars, config, places)
         finally:
             self.model.train(was_training)
+
+    def stream(
+        self, prompt: np.ndarray, grammar: Grammar, config: DecodingConfig | None = None
+    ) -> Generator[int, None, Decoded]:
+        """Yield the ids of one answer as they are written, closing marks included, and return what `decode` returns.
+
+        Raises:
+            ConfigError: beams, which know their text only at its end.
+            DataError: see `decode`.
+        """
+        config = config or DecodingConfig()
+        if config.num_beams > 1:
+            raise ConfigError(f"num_beams is {config.num_beams}, and beams know their text only at its end; use 1")
+        self._check(0, np.asarray(prompt))
+        self.model.eval()
+        batch = _Batch(self, cut_forward(self.model, self.rows, cut=self.cut), [prompt], [grammar], config)
+        for ids in batch.steps([0]):
+            yield int(ids[0])
+        return batch.decoded(0)
 
     def decode_from(
         self,
@@ -212,10 +240,7 @@ class LMDecoder:
         config: DecodingConfig,
         places: Sequence[int] | None = None,
     ) -> list[Decoded]:
-        """Decode without beams (`decode` calls this; the model is in eval mode and gradients are off).
-
-        `places` are the prompts' places in the whole call, which seed their draws; None: these are all.
-        """
+        """Decode without beams (`decode` calls this; the model is in eval mode and gradients are off)."""
         places = range(len(prompts)) if places is None else places
         results: dict[int, Decoded] = {}
         # Neighbours in length share a batch: less padding.
@@ -316,6 +341,12 @@ class _Batch:
 
     def run(self, numbers: Sequence[int]) -> list[Decoded]:
         """Decode; `numbers` are the prompts' places in the whole call, which seed their draws."""
+        for _ in self.steps(numbers):
+            pass
+        return [self.decoded(b) for b in range(len(numbers))]
+
+    def steps(self, numbers: Sequence[int]) -> Iterator[Int[np.ndarray, " B"]]:
+        """Decode, and yield the id of every running row after each step."""
         generators = [np.random.default_rng([self.config.seed, number]) for number in numbers]
         limit = self.decoder.max_positions
         while True:
@@ -323,10 +354,11 @@ class _Batch:
             self._record(ids, log_probs)
             if limit is not None:
                 self._stop_full(limit)
+            yield ids
             if not self._keep_running(ids):
                 break
-        return [self._decoded(b) for b in range(len(numbers))]
 
+    @torch.no_grad()
     def _step(self, generators: list[np.random.Generator]) -> tuple[Int[np.ndarray, " B"], Float[np.ndarray, " B"]]:
         modality, states = self.progress.modality, self.progress.states()
         plan = grouped(modality, self.inputs.device)
@@ -375,7 +407,8 @@ class _Batch:
             self.origin = self.origin[running]
         return True
 
-    def _decoded(self, b: int) -> Decoded:
+    def decoded(self, b: int) -> Decoded:
+        """Return what prompt `b` has become."""
         ids = np.array(self.written[b], dtype=np.int64)
         return decoded_from(self.decoder.processor, ids, self.grammars[b], self.stops[b], float(self.scores[b]))
 

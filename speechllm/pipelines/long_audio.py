@@ -7,6 +7,8 @@ A piece ends at the quietest moment of the second half of what fits; ties go to 
 The last piece is never a splinter, of which a model would only make up words: it has a second, or half of what fits.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -19,6 +21,8 @@ STEP_SECONDS = 0.01
 "Cuts fall on this grid."
 LEAST_SECONDS = 1.0
 "Of the last piece."
+SILENT_SHARE = 1e-5
+"A piece whose loudest moment has less than this share of the recording's loudest (50 dB below) holds no speech."
 
 
 def split_at_silence(audio: Audio, max_seconds: float) -> list[Audio]:
@@ -33,7 +37,7 @@ def split_at_silence(audio: Audio, max_seconds: float) -> list[Audio]:
         )
     longest = seconds_to_samples(max_seconds, audio.sample_rate)
     least = min(seconds_to_samples(LEAST_SECONDS, audio.sample_rate), longest // 2)
-    step = max(seconds_to_samples(STEP_SECONDS, audio.sample_rate), 1)
+    step = _step(audio)
     pieces, start = [], 0
     while audio.num_samples - start > longest:
         half = start + longest // 2
@@ -44,6 +48,19 @@ def split_at_silence(audio: Audio, max_seconds: float) -> list[Audio]:
         pieces.append(Audio(audio.samples[start:stop], audio.sample_rate))
         start = stop
     return [*pieces, Audio(audio.samples[start:], audio.sample_rate)]
+
+
+def holds_speech(pieces: Sequence[Audio]) -> list[bool]:
+    """Say of each piece of one recording whether anything is heard in it; of silence a model would make up words.
+
+    A recording that is silent altogether is left to the model: nothing in it says how loud speech would be.
+    """
+    peaks = np.array([_loudness(piece, 0, piece.num_samples, _step(piece)).max() for piece in pieces])
+    return (peaks >= SILENT_SHARE * peaks.max()).tolist()
+
+
+def _step(audio: Audio) -> int:
+    return max(seconds_to_samples(STEP_SECONDS, audio.sample_rate), 1)
 
 
 def _loudness(audio: Audio, start: int, stop: int, step: int) -> Float[np.ndarray, " N"]:

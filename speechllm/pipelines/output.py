@@ -24,6 +24,8 @@ class TaskOutput:
     "True if the speech carries the mark of generated speech."
     decoded: Sequence[Decoded] = field(default=())
     "The decodings behind it: one, or one per piece of long audio."
+    spans: Sequence[tuple[float, float]] = field(default=())
+    "Start and end in seconds of the piece of audio behind each decoding; empty where the input is text."
 
     @property
     def text(self) -> str:
@@ -35,6 +37,16 @@ class TaskOutput:
     def texts(self) -> dict[Field, str]:
         """All text outputs by field."""
         return {name: segment.text for name, segment in self.segments.items() if isinstance(segment, TextSegment)}
+
+    def chunks(self, name: Field) -> list[tuple[str, tuple[float, float]]]:
+        """Return the text of a field piece by piece, with the start and end of each piece in seconds."""
+        place = list(self.segments).index(name)
+        texts = [piece.segments[place] for piece in self.decoded]
+        return [
+            (segment.text, span)
+            for segment, span in zip(texts, self.spans, strict=True)
+            if isinstance(segment, TextSegment)
+        ]
 
     @property
     def codes(self) -> np.ndarray | None:
@@ -55,7 +67,7 @@ class TaskOutput:
         return sum(d.score for d in self.decoded)
 
 
-def join(tag: TaskTag, pieces: Sequence[Decoded]) -> TaskOutput:
+def join(tag: TaskTag, pieces: Sequence[Decoded], spans: Sequence[tuple[float, float]] = ()) -> TaskOutput:
     """Join the outputs of consecutive pieces of one input: texts by a blank, codes end to end."""
     segments: dict[Field, Segment] = {}
     for part, name in enumerate(tag.targets):
@@ -63,4 +75,4 @@ def join(tag: TaskTag, pieces: Sequence[Decoded]) -> TaskOutput:
         codes = [segment.codes for segment in found if isinstance(segment, CodeSegment)]
         texts = [segment.text for segment in found if isinstance(segment, TextSegment)]
         segments[name] = CodeSegment(np.concatenate(codes)) if codes else TextSegment(" ".join(filter(None, texts)))
-    return TaskOutput(tag, segments, decoded=tuple(pieces))
+    return TaskOutput(tag, segments, decoded=tuple(pieces), spans=tuple(spans))

@@ -10,6 +10,7 @@ Speech goes: semantic codes from the LM, acoustic codes (SoundStorm or AudioLM),
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -22,7 +23,7 @@ from speechllm.errors import TaskError
 from speechllm.generation.candidates import decode_best, known_text
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.hub import Checkpoint, load_checkpoint
-from speechllm.pipelines.long_audio import split_at_silence
+from speechllm.pipelines.long_audio import holds_speech, split_at_silence
 from speechllm.pipelines.output import TaskOutput, join
 from speechllm.pipelines.speech_parts import AUDIO_TYPES, SpeechParts, Voice, check_voices
 from speechllm.safety import embed_watermark, require_consent
@@ -43,7 +44,19 @@ class EncodedSpeech:
     """One recording as semantic codes: encode once, run many tasks (`SpeechSystem.encode`)."""
 
     pieces: tuple[CodeSegment, ...]
-    "One, or several where long audio was cut at pauses."
+    "One, or several where long audio was cut at pauses; pieces of long audio that are silent are left out."
+    spans: tuple[tuple[float, float], ...] = ()
+    "Start and end of each piece in seconds."
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prompt:
+    """What the LM reads for one input."""
+
+    ids: tuple[np.ndarray, ...]
+    "int64 [T] for each piece of the input."
+    spans: tuple[tuple[float, float], ...] = ()
+    "Start and end of each piece of audio in seconds."
 
 
 class SpeechSystem:
@@ -141,13 +154,18 @@ class SpeechSystem:
             decoding=decoding,
         )  # fmt: skip
 
-    def encode(self, audios: Sequence[AudioSource]) -> list[EncodedSpeech]:
-        """Turn audio of any length into what `run` takes in its place, so that several tasks share the work."""
+    def encode(self, audios: Sequence[AudioSource], *, piece_seconds: float | None = None) -> list[EncodedSpeech]:
+        """Turn audio of any length into what `run` takes in its place, so that several tasks share the work.
+
+        Args:
+            audios: audio in any form.
+            piece_seconds: longer audio is cut at pauses into pieces of at most this; None, and at most: what fits.
+        """
         _check_list(audios)
-        longest = self._longest_piece()
-        pieces = [split_at_silence(load_audio(audio), longest) for audio in audios]
-        segments = iter(self.processor.audio_segments(piece for found in pieces for piece in found))
-        return [EncodedSpeech(tuple(next(segments) for _ in found)) for found in pieces]
+        longest = min(piece_seconds or MAX_PIECE_SECONDS, self._longest_piece())
+        pieces = [_pieces(load_audio(audio), longest) for audio in audios]
+        segments = iter(self.processor.audio_segments(piece for found in pieces for piece, _ in found))
+        return [EncodedSpeech(tuple(next(segments) for _ in found), tuple(s for _, s in found)) for found in pieces]
 
     def run(
         self,
@@ -184,28 +202,36 @@ class SpeechSystem:
         decoding = decoding or self.decoding
         if seed is not None:
             decoding = dataclasses.replace(decoding, seed=seed)
-        prompts, owners = self._prompts(tag, inputs)
+        prompts = self.prompts(tag, inputs)
+        ids = [piece for p in prompts for piece in p.ids]
         if decoding.candidates is not None and known_text(tag) is not None:
-            decoded = decode_best(self.decoder, tag, prompts, [str(text) for text in inputs], decoding)
+            decoded = decode_best(self.decoder, tag, ids, [str(text) for text in inputs], decoding)
         else:
-            decoded = self.decoder.decode(prompts, [tag.output_modalities] * len(prompts), decoding)
-        pieces = [[d for d, owner in zip(decoded, owners, strict=True) if owner == i] for i in range(len(inputs))]
-        outputs = [join(tag, found) for found in pieces]
+            decoded = self.decoder.decode(ids, [tag.output_modalities] * len(ids), decoding)
+        written = iter(decoded)
+        outputs = [join(tag, [next(written) for _ in p.ids], p.spans) for p in prompts]
         if not sound or "audio" not in tag.output_modalities or not self.can_speak:
             return outputs
         return self._with_speech(outputs, voice, watermark, decoding.seed)
 
-    def _prompts(self, tag: TaskTag, inputs: Sequence[Input]) -> tuple[list[np.ndarray], list[int]]:
-        """Return prompt ids and for each the number of the input it belongs to."""
+    def prompts(self, tag: TaskTag, inputs: Sequence[Input]) -> list[Prompt]:
+        """Return what the LM reads for each input of a task.
+
+        Raises:
+            TaskError: an input is empty or of the wrong kind.
+            CheckpointError: the checkpoint cannot read audio.
+        """
         _check_list(inputs)
         if tag.source == "transcript":
             texts = [_checked_text(tag, number, text) for number, text in enumerate(inputs)]
-            return self.processor(tag, texts), list(range(len(texts)))
+            return [Prompt((ids,)) for ids in self.processor(tag, texts)]
         raw = [audio for audio in inputs if not isinstance(audio, EncodedSpeech)]
         new = iter(self.encode(raw) if raw else [])
         encoded = [audio if isinstance(audio, EncodedSpeech) else next(new) for audio in inputs]
-        owners = [number for number, speech in enumerate(encoded) for _ in speech.pieces]
-        return [self.processor.encode_prompt(tag.prompt(p.codes)) for speech in encoded for p in speech.pieces], owners
+        return [
+            Prompt(tuple(self.processor.encode_prompt(tag.prompt(p.codes)) for p in speech.pieces), speech.spans)
+            for speech in encoded
+        ]
 
     def _longest_piece(self) -> float:
         limit = self.decoder.max_positions
@@ -242,6 +268,14 @@ class SpeechSystem:
     def semantic_tokenizer(self) -> SemanticTokenizer:
         """Return what turns audio into semantic codes; CheckpointError if the checkpoint has none."""
         return self.parts.semantic_tokenizer()
+
+
+def _pieces(audio: Audio, longest: float) -> list[tuple[Audio, tuple[float, float]]]:
+    """Return the pieces of a recording in which something is heard, each with its start and end in seconds."""
+    pieces = split_at_silence(audio, longest)
+    ends = np.cumsum([0, *(piece.num_samples for piece in pieces)]) / audio.sample_rate
+    spans = [(float(start), float(stop)) for start, stop in itertools.pairwise(ends)]
+    return [found for found, heard in zip(zip(pieces, spans, strict=True), holds_speech(pieces), strict=True) if heard]
 
 
 def _checked_text(tag: TaskTag, number: int, text: Input) -> str:

@@ -71,10 +71,10 @@ def speak_streaming(
             yield np.zeros(0, np.int64) if output.codes is None else output.codes
 
     prompt = system.voice_prompts(voice, 1)
-    return _marked(stream_speech(pieces(), acoustic, codec, voice=prompt, seed=seed, config=config))
+    return marked(stream_speech(pieces(), acoustic, codec, voice=prompt, seed=seed, config=config))
 
 
-def _marked(audios: Iterable[Audio]) -> Iterator[Audio]:
+def marked(audios: Iterable[Audio]) -> Iterator[Audio]:
     """Yield the pieces of a stream with one watermark that goes on from piece to piece."""
     num_samples = 0
     for audio in audios:
