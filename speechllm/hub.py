@@ -16,7 +16,7 @@ Weights are safetensors and nothing here is ever unpickled. A folder is written 
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -34,9 +34,12 @@ from speechllm.tokenizers.semantic import SemanticTokenizer
 
 CODEC_FOLDER, ACOUSTIC_FOLDER = "codec", "acoustic"
 PART_FOLDERS = (SEMANTIC_FOLDER, CODEC_FOLDER, ACOUSTIC_FOLDER)
+CODE_FOLDER = "speechllm_code"
+"Where an exported checkpoint carries Python (`speechllm.remote_code`); never read by this package."
 TRAINING_CONFIG_FILE = "training_config.yaml"
 SAFE_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.yaml", "*.md"]
 "What is fetched from the Hub, in any folder: weights only as safetensors, and no code."
+CODE_FILES = f"{CODE_FOLDER}/*.py"
 REPLACEABLE = {".json", ".safetensors", ".txt", ".model", ".jinja", ".yaml", ".md", ".html", ""}
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".npy", ".npz", ".joblib", ".h5", ".msgpack"}
 
@@ -131,6 +134,8 @@ def load_checkpoint(
     if processor.semantic_tokenizer is not None:
         processor.semantic_tokenizer.to(device)
     model = model if model is not None else _load_lm(folder, dtype)
+    # Of an exported checkpoint: saved again without its code, the key would lead nowhere.
+    vars(model.config).pop("custom_pipelines", None)
     check_same_size(model, processor, f"the LM in {folder}", f"its {MANIFEST_FILE}")
     codec, acoustic = _load_sound(folder, manifest, device)
     # One that `device_map` has laid over several devices stays where it is.
@@ -164,8 +169,61 @@ def load_parts(
     return tokenizer, *_load_sound(folder, manifest, device)
 
 
+def copy_checkpoint(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    change: Callable[[Path], Mapping[str, bytes]] | None = None,
+    revision: str | None = None,
+) -> Path:
+    """Copy a checkpoint, whole or not at all, and return the copy's folder.
+
+    Args:
+        source: a local folder, or "name/repository".
+        folder: absent, empty, or a checkpoint (which is replaced).
+        change: given the source's folder, says which files the copy has beside or in place of those there.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        CheckpointError: no checkpoint there, or the folder holds something else; what was there is untouched.
+    """
+    found, folder = checkpoint_folder(source, revision=revision), Path(folder).absolute()
+    if folder == found.absolute():
+        raise CheckpointError(f"{folder} cannot be copied onto itself; give another folder")
+    _check_replaceable(folder)
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        for name, content in {**checkpoint_files(found), **(change(found) if change else {})}.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+        _put_in_place(partial, folder)
+    except OSError as error:
+        raise CheckpointError(f"cannot write checkpoint {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def checkpoint_files(folder: Path) -> dict[str, Path | bytes]:
+    """Return the files of a checkpoint that may be shared: name in a repository -> file."""
+    places = (folder, *(folder / part for part in PART_FOLDERS), folder / CODE_FOLDER)
+    return {
+        path.relative_to(folder).as_posix(): path
+        for place in places
+        for path in (place.iterdir() if place == folder else place.rglob("*"))
+        if path.is_file() and any(path.relative_to(folder).match(pattern) for pattern in (*SAFE_FILES, CODE_FILES))
+    }
+
+
 def push_checkpoint(
-    folder: str | Path, repo_id: str, *, private: bool = True, token: str | None = None, card: str | None = None
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool = True,
+    token: str | None = None,
+    card: str | None = None,
+    extra: Mapping[str, bytes] | None = None,
 ) -> str:
     """Upload a checkpoint to the Hub in one commit and return its address: readers find the old one or the new one.
 
@@ -175,6 +233,7 @@ def push_checkpoint(
         private: whether a new repository is private. If so, one that is public already is refused.
         token: of the Hub; None takes the one of `hf auth login` or HF_TOKEN.
         card: text of the model card (`speechllm.model_card`); None sends the folder's README.md, if it has one.
+        extra: files beside or in place of those of the folder (`speechllm.remote_code.remote_code_files`).
 
     Raises:
         CheckpointError: the folder is no whole checkpoint, or the Hub cannot be reached or refuses.
@@ -182,15 +241,10 @@ def push_checkpoint(
     if not Path(folder).is_dir():
         raise CheckpointError(f"there is no folder {folder}; give the folder of a checkpoint")
     folder = checkpoint_folder(folder)
-    files: dict[str, Path | bytes] = {
-        path.relative_to(folder).as_posix(): path
-        for place in (folder, *(folder / part for part in PART_FOLDERS))
-        for path in (place.iterdir() if place == folder else place.rglob("*"))
-        if path.is_file() and any(path.match(pattern) for pattern in SAFE_FILES)
-    }
+    files = {**checkpoint_files(folder), **(extra or {})}
     if card is not None:
         files[CARD_FILE] = card.encode()
-    return push_repository(files, repo_id, replaces=SAFE_FILES, private=private, token=token)
+    return push_repository(files, repo_id, replaces=[*SAFE_FILES, CODE_FILES], private=private, token=token)
 
 
 def checkpoint_folder(source: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> Path:
@@ -307,7 +361,9 @@ def _check_replaceable(folder: Path) -> None:
             f"{folder} holds other files ({entries[0].name}, ...) and no {MANIFEST_FILE}; choose an empty folder"
         )
     for entry in entries:
-        if (entry.is_dir() and entry.name not in PART_FOLDERS) or (entry.is_file() and entry.suffix not in REPLACEABLE):
+        if (entry.is_dir() and entry.name not in (*PART_FOLDERS, CODE_FOLDER)) or (
+            entry.is_file() and entry.suffix not in REPLACEABLE
+        ):
             raise CheckpointError(f"{folder} holds {entry.name}, which is no part of a checkpoint; move it away first")
 
 

@@ -375,7 +375,9 @@ def _checkpoint(model: Any, processor: Any) -> Checkpoint:
             f"the {type(model).__name__} does not say where it came from; "
             "pass the checkpoint folder as model=, or processor=UnifiedProcessor"
         )
-    return load_checkpoint(model.name_or_path, model=model, device=model.device)
+    # Loaded by its name on the Hub, as code from a repository is: the other parts come from the same commit.
+    revision = getattr(model.config, "_commit_hash", None)
+    return load_checkpoint(model.name_or_path, model=model, device=model.device, revision=revision)
 
 
 def _returned(steps: Generator[Any, None, TaskOutput]) -> TaskOutput:

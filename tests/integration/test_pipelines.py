@@ -113,11 +113,13 @@ import json, sys
 if sys.argv[1] == "ours":
     import speechllm
 import numpy as np
+import torch
 from transformers import pipeline
 recognise = pipeline("automatic-speech-recognition", model=sys.argv[2], device="cpu")
 samples = np.sin(np.arange(16_000) / 20).astype(np.float32)
 text = recognise({"raw": samples, "sampling_rate": 16_000}, generate_kwargs={"max_new_tokens": 4})["text"]
 speak = pipeline("text-to-speech", model=sys.argv[3], device="cpu")
+torch.manual_seed(0)
 said = speak("hello there", forward_params={"noise_scale": 0.0, "noise_scale_duration": 0.0})
 answers = [text, said["audio"].tolist(), said["sampling_rate"]]
 answers += [[type(p).__module__, type(p).__name__, p.model._get_name(), type(p.feature_extractor).__name__,
