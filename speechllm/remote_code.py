@@ -97,7 +97,12 @@ def remote_code_files(folder: str | Path) -> dict[str, bytes]:
 
 def vendored_modules() -> tuple[dict[str, str], set[str]]:
     """Return flat name -> text of every module that inference may need, and the packages that they import."""
-    texts, packages, waiting = {STUB: STUB_TEXT}, set[str](), [ENTRY]
+    # Of the package itself modules want nothing but the version.
+    texts = {
+        STUB: STUB_TEXT,
+        PACKAGE: f'"""The release that this code is of."""\n\n__version__ = "{speechllm.__version__}"\n',
+    }
+    packages, waiting = set[str](), [ENTRY]
     while waiting:
         name = waiting.pop()
         if _flat(name) in texts:
