@@ -14,7 +14,7 @@ import numpy as np
 
 from speechllm.errors import VocabularyError
 from speechllm.generation.voice import VoicePrompt
-from speechllm.models.acoustic import AcousticModel
+from speechllm.models.acoustic import AcousticConfig, AcousticModel
 from speechllm.registry import Registry
 
 
@@ -70,12 +70,36 @@ def acoustic_codes(
     """Return acoustic codes int64 [K, T] for each row, by the function of the model's kind.
 
     Raises:
-        VocabularyError: a code is outside the semantic codebook.
+        VocabularyError: a code is outside the semantic codebook, or a voice is of another codec.
     """
     rows = [np.asarray(codes, dtype=np.int64) for codes in semantic_codes]
-    for codes in [*rows, *(voice.semantic_codes for voice in voices if voice is not None)]:
+    for codes in rows:
         require_codes(codes, model.config.num_conditions)
+    for voice in voices:
+        if voice is not None:
+            require_speech(voice, model.config)
     return ACOUSTIC_STAGES[model.kind](model, rows, voices, decoding, seed=seed)
+
+
+def require_speech(speech: VoicePrompt, config: AcousticConfig) -> None:
+    """Refuse a voice or recording whose codes are not those of the model's tokenizer and codec.
+
+    Raises:
+        VocabularyError: codes out of range, too few levels, or frames that do not go with the semantic codes.
+    """
+    require_codes(speech.semantic_codes, config.num_conditions)
+    acoustic, wanted = speech.acoustic_codes, len(speech.semantic_codes) * config.frames_per_condition
+    if acoustic.ndim != 2 or len(acoustic) < config.num_codebooks or acoustic.shape[1] != wanted:
+        raise VocabularyError(
+            f"the voice has acoustic codes of shape {list(acoustic.shape)}, expected {config.num_codebooks} levels (or "
+            f"more) of {wanted} frames; were they made by another codec?"
+        )
+    known = acoustic[: config.num_codebooks]
+    if known.size and not 0 <= known.min() <= known.max() < config.codebook_size:
+        raise VocabularyError(
+            f"the voice has acoustic codes {known.min()}..{known.max()}, expected 0..{config.codebook_size - 1}; "
+            "were they made by another codec?"
+        )
 
 
 def require_codes(codes: np.ndarray, num_conditions: int) -> None:

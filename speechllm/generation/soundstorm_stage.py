@@ -33,7 +33,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from speechllm.errors import ConfigError, DataError
-from speechllm.generation.acoustic import AcousticDecoding, require_codes
+from speechllm.generation.acoustic import AcousticDecoding, require_codes, require_speech
 from speechllm.generation.soundstorm import default_iterations, fill_at_once, soundstorm_fill
 from speechllm.generation.voice import VoicePrompt
 from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, mark_speaker
@@ -85,7 +85,7 @@ def dialogue_codes(
     Raises:
         ConfigError: the model has no marks for so many speakers.
         DataError: a turn is of a speaker without a voice.
-        VocabularyError: a code is outside the semantic codebook.
+        VocabularyError: a code is outside the semantic codebook, or a voice is of another codec.
     """
     config = model.config
     rows = [_end_to_end(turns, config) for turns in dialogues]
@@ -93,6 +93,8 @@ def dialogue_codes(
     for turns, prompt in zip(dialogues, voices, strict=True):
         if prompt and (last := max((speaker for speaker, _ in turns), default=0)) >= len(prompt):
             raise DataError(f"{len(prompt)} voices, but speaker {last} (counted from 0) speaks; give one for each")
+        for voice in prompt:
+            require_speech(voice, config)
         sounds = [voice.acoustic_codes[: config.num_codebooks] for voice in prompt]
         known = _end_to_end(list(enumerate(voice.semantic_codes for voice in prompt)), config)
         prompts.append(VoicePrompt(known, np.concatenate(sounds, axis=1)) if prompt else None)
@@ -135,7 +137,7 @@ def infill_codes(
     Raises:
         DataError: the span is not inside the recording, or nothing would be new.
         ConfigError: the new codes alone fill the window.
-        VocabularyError: a code is outside the semantic codebook.
+        VocabularyError: a code is outside the semantic codebook, or the recording's are of another codec.
     """
     config, (start, stop) = model.config, span
     total, repeat = len(speech.semantic_codes), config.frames_per_condition
@@ -143,8 +145,8 @@ def infill_codes(
         raise DataError(
             f"cannot put {len(new_codes)} codes in the place of {start}..{stop} of {total}; expected a span"
         )
-    for codes in (speech.semantic_codes, new_codes):
-        require_codes(codes, config.num_conditions)
+    require_speech(speech, config)
+    require_codes(new_codes, config.num_conditions)
     room = total if config.max_frames is None else config.max_frames // repeat - len(new_codes)
     if room < 2:
         raise ConfigError(f"{len(new_codes)} new codes fill the model's window; replace the span in parts")

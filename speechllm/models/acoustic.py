@@ -29,6 +29,11 @@ class AcousticConfig(Protocol):
         ...
 
     @property
+    def codebook_size(self) -> int:
+        """Acoustic codes of one level."""
+        ...
+
+    @property
     def frames_per_condition(self) -> int:
         """Codec frames that one semantic code lasts."""
         ...

@@ -76,6 +76,11 @@ class AudioLMConfig:
         """Acoustic levels, coarse and fine together."""
         return self.sizes.num_codebooks
 
+    @property
+    def codebook_size(self) -> int:
+        """Acoustic codes of one level."""
+        return self.sizes.codebook_size
+
     def code_rate(self, stage: StageLMConfig) -> float:
         """Return the semantic codes that a second takes in a stage: fewer where repeats are removed."""
         whole = self.frame_rate / self.frames_per_condition

@@ -24,12 +24,26 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
 
 def write_folder(folder: str | Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write `config` (which names its "kind") and `tensors`; each file appears whole, the config last."""
+    """Write `config` (which names its "kind") and `tensors`; an error leaves what stood there.
+
+    Killed between its two files, a folder has no config and is refused: never the weights of one model with the config
+    of another.
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    _write(folder / WEIGHTS_FILE, weights)
-    _write(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+    contents = {WEIGHTS_FILE: weights, CONFIG_FILE: (json.dumps(config, indent=2) + "\n").encode()}
+    partials = {folder / name: folder / f".{name}.{os.getpid()}.partial" for name in contents}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for partial, content in zip(partials.values(), contents.values(), strict=True):
+            partial.write_bytes(content)
+        (folder / CONFIG_FILE).unlink(missing_ok=True)
+        for path, partial in partials.items():
+            os.replace(partial, path)
+    except OSError as error:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {folder}: {error.strerror}; check space and rights") from error
 
 
 def read_folder(folder: str | Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -89,13 +103,3 @@ def fingerprint(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str
         digest.update(name.encode())
         digest.update(tensors[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {path}: {error.strerror}; check space and rights") from error

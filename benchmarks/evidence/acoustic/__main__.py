@@ -9,25 +9,33 @@
     SoundStorm is faster, closer, steadier         against coarse and fine stages trained on the same codes
     16 iterations are enough                       SoundStorm with 1 to 32
     semantic tokens mean, acoustic tokens sound    ABX on minimal pairs, distance of what is made of them
+    what windows, streaming, infilling,            the same codes in one pass, offline, recorded, in the own voice
+    conversion and dialogues cost                  and turn by turn
 
 What is finished in the work folder is kept, so that a run that was stopped goes on. Every step uses one thread.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.evidence.acoustic.dialogues import measure_dialogues
+from benchmarks.evidence.acoustic.edits import measure_conversion, measure_infilling
 from benchmarks.evidence.acoustic.iterations import measure_iterations
 from benchmarks.evidence.acoustic.long_speech import measure_long
 from benchmarks.evidence.acoustic.parts import model_steps, shared_steps
 from benchmarks.evidence.acoustic.plan import TINY, Budget, Folders
 from benchmarks.evidence.acoustic.plot import draw
+from benchmarks.evidence.acoustic.quality_plot import draw_quality
 from benchmarks.evidence.acoustic.report import report
 from benchmarks.evidence.acoustic.speed import measure_speed
-from benchmarks.evidence.acoustic.summary import MEASUREMENTS, claims, judge, load
+from benchmarks.evidence.acoustic.streaming import measure_streaming
+from benchmarks.evidence.acoustic.summary import MEASUREMENTS, TIMED, claims, judge, load
 from benchmarks.evidence.acoustic.tokens import measure_tokens
 from benchmarks.evidence.acoustic.voices import measure_voices
+from benchmarks.evidence.acoustic.windows import measure_windows
 from benchmarks.measure import write_text
 from recipes.workflow import Step, run_steps
 
@@ -38,6 +46,11 @@ FUNCTIONS = {
     "iterations": measure_iterations,
     "tokens": measure_tokens,
     "speed": measure_speed,
+    "windows": measure_windows,
+    "streaming": measure_streaming,
+    "infilling": measure_infilling,
+    "conversion": measure_conversion,
+    "dialogues": measure_dialogues,
 }
 
 
@@ -48,13 +61,15 @@ def run_all(budget: Budget, folders: Folders, seeds: tuple[int, ...], num_worker
     for seed in seeds:
         trained = model_steps(seed, budget, folders)
         needs = tuple(step.name for step in trained)
-        measured = [
-            Step(f"{name}-{seed}", FUNCTIONS[name], (seed, budget, folders), needs=needs)
-            for name in MEASUREMENTS
-            if name != "speed"
-        ]
-        run_steps([*trained, *measured], folders.root, num_workers=num_workers)
-        run_steps([Step(f"speed-{seed}", measure_speed, (seed, budget, folders))], folders.root, num_workers=1)
+        wanted = [name for name in MEASUREMENTS if name != "dialogues" or seed < budget.num_dialogue_seeds]
+        measured = {
+            name: Step(f"{name}-{seed}", FUNCTIONS[name], (seed, budget, folders), needs=needs) for name in wanted
+        }
+        untimed = [step for name, step in measured.items() if name not in TIMED]
+        run_steps([*trained, *untimed], folders.root, num_workers=num_workers)
+        for name in TIMED:
+            if name in measured:
+                run_steps([replace(measured[name], needs=())], folders.root, num_workers=1)
 
 
 def write_report(budget: Budget, folders: Folders, seeds: tuple[int, ...], command: str, out: Path) -> Path:
@@ -62,6 +77,7 @@ def write_report(budget: Budget, folders: Folders, seeds: tuple[int, ...], comma
     results = load(folders, seeds)
     findings = [judge(claim, results) for claim in claims()]
     draw(results, budget, out.with_suffix(".png"))
+    draw_quality(results, out.with_name(f"{out.stem}_quality.png"))
     return write_text(out, report(findings, results, budget, folders, command))
 
 

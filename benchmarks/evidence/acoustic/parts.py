@@ -35,10 +35,11 @@ def model_steps(seed: int, budget: Budget, folders: Folders) -> list[Step]:
     """Return the trainings of a seed."""
     work = (seed, budget, folders)
     plain = [Step(f"plain-{seed}", build_plain, work, needs=(f"codec-{seed}",))] if seed < budget.num_plain else []
+    if seed < budget.num_dialogue_seeds:
+        plain.append(Step(f"dialogue-{seed}", build_dialogues_of, work, needs=(f"soundstorm-{seed}",)))
     return [
         Step(f"codec-{seed}", build_codec, work),
         Step(f"soundstorm-{seed}", build_soundstorm_of, work, needs=(f"codec-{seed}",)),
-        Step(f"dialogues-{seed}", build_dialogues_of, work, needs=(f"soundstorm-{seed}",)),
         Step(f"audiolm-{seed}", build_audiolm_of, work, needs=(f"codec-{seed}",)),
         *plain,
     ]

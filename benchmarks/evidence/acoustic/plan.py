@@ -60,12 +60,26 @@ class Budget:
     num_long: int = 3
     "Speakers of each split who speak for long."
     long_seconds: float = 30.0
-    dialogue_steps: int = 200
+    dialogue_steps: int = 150
     "In which SoundStorm learns, from where it stands, to tell two speakers apart."
     dialogue_share: float = 0.7
     "Of the utterances, that are then turns of dialogues."
     dialogue_frames: int = 450
     "Longest window of a dialogue: two prompts and four sentences."
+    num_dialogue_seeds: int = 3
+    "So many seeds learn and speak dialogues."
+    num_dialogues: int = 3
+    "Dialogues of each split."
+    num_windowed: int = 1
+    "Speakers of each split who speak for long in windows and in one pass."
+    num_streamed: int = 4
+    "Speakers of each split whose speech is streamed."
+    stream_seconds: float = 6.0
+    "Of their sentences, end to end."
+    num_edits: int = 10
+    "Sentences in which a span is said anew."
+    num_converted: int = 10
+    "Sentences of each split that are said in another's voice."
     speed_seconds: float = 10.0
     "Length of what is timed, after a prompt."
     speed_rounds: int = 5
@@ -160,11 +174,12 @@ TINY = Budget(
     quickstart=(
         "corpus.num_sentences=24", "corpus.num_validation=1", "corpus.num_test=8", "corpus.num_speakers=2",
         "encoder.loop.steps=3", "encoder.loop.warmup_steps=1", "encoder.trunk.width=32", "encoder.trunk.num_layers=4",
-        "semantic.codebook_size=32", "codec.codebook_size=16",
+        "semantic.codebook_size=32", "codec.codebook_size=16", "acoustic.max_frames=100",
     ),
     soundstorm_steps=2, dialogue_steps=2, width=32, num_layers=1, coarse_steps=2, fine_steps=2, batch_size=2,
     num_items=2, num_iteration_items=2, iterations=(1, 16, 32), num_long=1, long_seconds=7.0, speed_seconds=1.0,
-    speed_rounds=2, num_pairs=2,
+    speed_rounds=2, num_pairs=2, num_dialogues=1, num_windowed=1,
+    num_streamed=1, num_edits=2, num_converted=2,
 )  # fmt: skip
 "To see that it runs."
 

@@ -51,22 +51,23 @@ def draw(results: Results, budget: Budget, path: Path) -> Path:
     return write_figure(path, figure, dpi=60)
 
 
-def _bars(panel: Any, bars: Sequence[tuple[str, Sequence[float], str]]) -> None:
-    for x, (_, values, colour) in enumerate(bars):
+def bars(panel: Any, shown: Sequence[tuple[str, Sequence[float], str]]) -> None:
+    """Draw (label, a value for each seed, colour): the mean as a bar, every seed as a dot."""
+    for x, (_, values, colour) in enumerate(shown):
         panel.bar(x, np.mean(values), width=0.6, color=colour, alpha=0.35)
         panel.scatter([x] * len(values), values, color=colour, s=12, zorder=3)
-    panel.set_xticks(range(len(bars)), [label for label, _, _ in bars], rotation=20, ha="right")
+    panel.set_xticks(range(len(shown)), [label for label, _, _ in shown], rotation=20, ha="right")
 
 
 def _voices(panel: Any, results: Results, split: str, where: str) -> None:
-    bars = []
+    found = []
     shown = [("another", FLOOR, "0.5"), ("copy", COPY, "0.5")]
     for model in MODELS:
         shown[1:1] = [(model, model, COLOURS[model]), (f"{model}, prompt", f"{model} {PROMPTED}", COLOURS[model])]
     for label, name, colour in shown:
         key = f"voices/{split}/{name}/own voice"
-        bars.append((label, [value(VOICE, series[key]) for series in results.values()], colour))
-    _bars(panel, bars)
+        found.append((label, [value(VOICE, series[key]) for series in results.values()], colour))
+    bars(panel, found)
     panel.set_title(f"similarity to the own voice\n{where}", fontsize=8)
 
 
@@ -95,11 +96,11 @@ def _iterations(panel: Any, results: Results, budget: Budget, measure: Measure, 
 
 
 def _tokens(panel: Any, results: Results, whats: Sequence[str], measure: Measure, title: str) -> None:
-    bars = []
+    found = []
     for what in whats:
         for kind, colour in zip(KINDS, ("#3d6fa5", "#d09a6f", "#b0643c"), strict=True):
             values = [value(measure, series[f"tokens/{what}/{kind}"]) for series in results.values()]
             place = f", {what.split()[1]}" if len(whats) > 1 else ""
-            bars.append((f"{kind.replace('acoustic, coarse levels', 'coarse')}{place}", values, colour))
-    _bars(panel, bars)
+            found.append((f"{kind.replace('acoustic, coarse levels', 'coarse')}{place}", values, colour))
+    bars(panel, found)
     panel.set_title(f"tokens\n{title}", fontsize=8)

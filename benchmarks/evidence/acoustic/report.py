@@ -9,7 +9,9 @@ from statistics import mean
 from benchmarks.evidence.acoustic.long_speech import SEGMENT_SECONDS
 from benchmarks.evidence.acoustic.minimal_pairs import SLOWER
 from benchmarks.evidence.acoustic.plan import PROMPT_SECONDS, Budget, Folders
+from benchmarks.evidence.acoustic.quality import quality_section
 from benchmarks.evidence.acoustic.summary import (
+    MEASUREMENTS,
     MODELS,
     SECONDS,
     WHERE,
@@ -28,6 +30,7 @@ from benchmarks.machine import processor_name
 from benchmarks.measure import ratio, table
 from speechllm.metrics.text import CER
 from speechllm.training.loop import HISTORY_FILE
+from speechllm.training.soundstorm import SoundStormStageConfig
 
 
 def report(findings: list[Finding], results: Results, budget: Budget, folders: Folders, command: str) -> str:
@@ -77,6 +80,12 @@ median of {budget.speed_rounds} rounds of each seed, in turns, and the median of
 
 With a prompt, against the codec copy of the speaker's own sentence. "At once" predicts all levels in one pass, which is
 not the paper's decoding.
+
+## Windows, streaming, edits, dialogues
+
+![every seed a dot, the mean a bar](acoustic_quality.png)
+
+{quality_section(results)}
 
 ## What was run
 
@@ -134,7 +143,7 @@ def _ratio(series: Mapping[str, Series], name: str) -> float:
 
 def _what_was_run(results: Results, budget: Budget, folders: Folders) -> str:
     config = budget.quickstart_config()
-    trained = ("codec", "soundstorm", "audiolm", "measured")
+    trained = ("codec", "soundstorm", "dialogue", "audiolm", "measured")
     rows = [
         [
             str(seed),
@@ -144,10 +153,8 @@ def _what_was_run(results: Results, budget: Budget, folders: Folders) -> str:
         ]
         for seed in results
     ]
-    costs = table(
-        ["seed", "codec, CPU s", "SoundStorm", "AudioLM", "measurements", "last loss: SoundStorm", "coarse", "fine"],
-        rows,
-    )
+    losses = ("last loss: SoundStorm", "coarse", "fine")
+    costs = table(["seed", "codec, CPU s", "SoundStorm", "its dialogues", "AudioLM", "measurements", *losses], rows)
     pairs = mean(json.loads(folders.result("tokens", seed).read_text())["notes"]["num_pairs"] for seed in results)
     shared = ", ".join(
         f"{name} {_cpu_seconds(folders, name, folders.quickstart)} CPU s" for name in ("corpus", "encoder", "tokens")
@@ -157,7 +164,9 @@ def _what_was_run(results: Results, budget: Budget, folders: Folders) -> str:
   ({config.semantic.codebook_size:,} at {config.encoder.frame_rate:g} Hz), made once ({shared}).
 - Codec of each seed: residual k-means, {config.codec.num_codebooks} levels of {config.codec.codebook_size} at 25 Hz.
 - SoundStorm of each seed: the quickstart's, {budget.soundstorm_steps} steps, with the paper's level-by-level decoding,
-  16 iterations of the first level and one of each other.
+  16 iterations of the first level and one of each other; windows of {_window(config.acoustic)}.
+- SoundStorm of dialogues: {budget.dialogue_steps} steps further, {100 * budget.dialogue_share:.0f} % of the utterances
+  as turns of dialogues of 2 to 4 turns, the others alone; two marks; windows of {budget.dialogue_frames} frames.
 - AudioLM of each seed: coarse stage {budget.num_coarse} levels, {budget.coarse_steps} steps, windows of
   {budget.window_seconds:g} s; fine stage the other {config.codec.num_codebooks - budget.num_coarse} levels,
   {budget.fine_steps} steps, windows of 3 s; batches of {budget.batch_size}, width {budget.width}, {budget.num_layers}
@@ -165,19 +174,26 @@ def _what_was_run(results: Results, budget: Budget, folders: Folders) -> str:
   {budget.coarse_temperature:g}, of the fine ones {budget.fine_temperature:g}.
 - Items: {budget.num_items} sentences of each split for content and voice, {budget.num_iteration_items} for
   iterations and reconstruction, {budget.num_long} speakers of each split for {budget.long_seconds:g} s in segments of
-  {SEGMENT_SECONDS:g} s, {pairs:.0f} minimal pairs with two triples for each condition.
+  {SEGMENT_SECONDS:g} s, {pairs:.0f} minimal pairs with two triples for each condition; {budget.num_windowed} speakers
+  of each split for windows, {budget.num_streamed} for streaming with {budget.stream_seconds:g} s or more each,
+  {budget.num_converted} sentences of each split for conversion, {budget.num_edits} pairs for spans said anew and
+  {budget.num_dialogues} dialogues of each split.
 - CER is `{CER.signature()}`.
 
 {costs}"""
+
+
+def _window(config: SoundStormStageConfig) -> str:
+    return "any length" if config.max_frames is None else f"{config.max_frames} frames"
 
 
 def _cpu_seconds(folders: Folders, name: str, root: Path | None = None) -> str:
     """Return what a step took, or a dash where it was made elsewhere."""
     names = [name]
     if name.startswith("measured-"):
-        names = [f"{one}-{name.split('-')[1]}" for one in ("voices", "long", "iterations", "tokens", "speed")]
-    paths = [(root or folders.root) / "steps" / f"{one}.json" for one in names]
-    if not all(path.exists() for path in paths):
+        names = [f"{one}-{name.split('-')[1]}" for one in MEASUREMENTS]
+    paths = [path for one in names if (path := (root or folders.root) / "steps" / f"{one}.json").exists()]
+    if not paths:
         return "-"
     return f"{sum(json.loads(path.read_text())['cpu_seconds'] for path in paths):,.0f}"
 

@@ -25,7 +25,13 @@ from benchmarks.evidence.verdict import gains, holds, verdict
 from benchmarks.measure import table
 from speechllm.metrics.bootstrap import paired_bootstrap
 
-MEASUREMENTS = ("voices", "long", "iterations", "tokens", "speed")
+MEASUREMENTS = (
+    "voices", "long", "iterations", "tokens", "speed", "windows", "streaming", "infilling", "conversion", "dialogues",
+)  # fmt: skip
+OF_SOME_SEEDS = ("windows", "streaming", "infilling", "conversion", "dialogues")
+"What a report may lack of a seed; it then has fewer numbers."
+TIMED = ("speed", "streaming", "dialogues")
+"Measured alone, as they take times."
 MODELS = ("AudioLM", "SoundStorm")
 WHERE = {"test": "known speakers", "test_speakers": "unseen speakers"}
 Results: TypeAlias = Mapping[int, Mapping[str, Series]]
@@ -205,6 +211,8 @@ def load(folders: Folders, seeds: Sequence[int]) -> dict[int, dict[str, Series]]
     for seed in seeds:
         found[seed] = {}
         for name in MEASUREMENTS:
+            if name in OF_SOME_SEEDS and not folders.result(name, seed).exists():
+                continue
             saved = json.loads(folders.result(name, seed).read_text(encoding="utf-8"))["series"]
             found[seed] |= {f"{name}/{key}": rows for key, rows in saved.items()}
         for split in SPLITS:

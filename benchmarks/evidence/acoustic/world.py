@@ -133,11 +133,15 @@ class World:
         """Return a voice prompt for a model."""
         return encode_voice(voice, self.tokenizer, self.codec, model, seconds=PROMPT_SECONDS)
 
-    def copy(self, audio: Audio, num_levels: int | None = None) -> Audio:
-        """Return what the codec keeps, of all its levels or of the first."""
+    def acoustic_of(self, audio: Audio) -> np.ndarray:
+        """Return acoustic codes [K, T] of a recording."""
         with torch.no_grad():
             codes = self.codec.encode(torch.from_numpy(audio.resampled(self.codec.sample_rate).samples)[None])
-        return self.decode([codes[0, :num_levels].numpy()])[0]
+        return codes[0].numpy()
+
+    def copy(self, audio: Audio, num_levels: int | None = None) -> Audio:
+        """Return what the codec keeps, of all its levels or of the first."""
+        return self.decode([self.acoustic_of(audio)[:num_levels]])[0]
 
     def acoustic(
         self, model: AcousticModel, codes: Sequence[np.ndarray], voices: Sequence[VoicePrompt | None]

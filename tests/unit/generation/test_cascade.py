@@ -130,6 +130,13 @@ def test_no_codes_give_an_empty_waveform_in_its_place(codec, acoustic, voice):
 def test_what_does_not_belong_together_is_refused(codec, acoustic, voice):
     with pytest.raises(VocabularyError, match="another tokenizer"):
         synthesize([np.array([SEMANTIC])], acoustic, codec, voice=voice, seed=0)
+    sounds = voice.acoustic_codes
+    for strange in (sounds[:-1], sounds[:, 1:], np.full_like(sounds, 10_000), sounds - 10_000, sounds[0]):
+        prompt = VoicePrompt(voice.semantic_codes, strange)
+        with pytest.raises(VocabularyError, match="made by another codec"):
+            synthesize([codes(3)], acoustic, codec, voice=prompt, seed=0)
+    with pytest.raises(VocabularyError, match="another tokenizer"):
+        synthesize([codes(3)], acoustic, codec, voice=VoicePrompt(voice.semantic_codes + SEMANTIC, sounds), seed=0)
     stranger = MelRVQCodec(codec.config, codec.codebooks + 1)
     with pytest.raises(CheckpointError, match="was trained with codec"):
         synthesize([codes(3)], acoustic, stranger, voice=voice, seed=0)

@@ -1,0 +1,147 @@
+"""A word said anew in a recording, and a sentence said in another voice.
+
+    measure_infilling(seed=0, budget=budget, folders=folders)       # results/infilling-0.json
+    measure_conversion(seed=0, budget=budget, folders=folders)      # results/conversion-0.json
+
+Infilling: two sentences that differ in one slot (`minimal_pairs.py`), both spoken by one voice and both by another. The
+span of the first sentence in which their codes differ is replaced by the codes of the second sentence *in the other
+voice*: all that is known of the own voice is what stands around the gap.
+
+    series "<system>/<what>"       system: infilled, said whole (all of it anew, the first sentence as the voice),
+                                   codec copy of the second sentence, codec copy of the first sentence
+    what     cer (against the second sentence), jump and click at both ends of the span, surroundings (similarity of the
+             span to the rest), kept (share of the codes outside the span that are the recording's, to the bit)
+
+Conversion: sentences of the test splits in the voice of somebody else.
+
+    series "<split>/<system>/<what>"    system: converted, own voice, codec copy; what: cer, source voice, target voice
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.evidence.acoustic.minimal_pairs import SpokenPair, minimal_pairs, speak_pairs
+from benchmarks.evidence.acoustic.plan import SPLITS, Budget, Folders
+from benchmarks.evidence.acoustic.seams import clicks, jumps
+from benchmarks.evidence.acoustic.tokens import training_texts
+from benchmarks.evidence.acoustic.voices import COPY, next_speaker
+from benchmarks.evidence.acoustic.world import LANGUAGE, Series, World, save_series
+from benchmarks.evidence.parts import use_one_thread
+from speechllm.audio import Audio
+from speechllm.generation.acoustic import AcousticDecoding
+from speechllm.generation.soundstorm_stage import infill_codes
+from speechllm.generation.voice import VoicePrompt
+
+INFILLED, WHOLE, SECOND, FIRST = "infilled", "said whole", "codec copy of the second", "codec copy of the first"
+CONVERTED, RESPOKEN = "converted", "own voice"
+MIN_SPAN_SECONDS = 0.6
+"Of the sound that is compared with its surroundings; a shorter span takes some of them with it."
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """One replaced span."""
+
+    text: str
+    audios: dict[str, Audio]
+    spans: dict[str, tuple[float, float]]
+    "Of each system, in seconds."
+    kept: tuple[int, int]
+    "Codes outside the span that are unchanged, of how many."
+
+
+def measure_infilling(seed: int, budget: Budget, folders: Folders) -> None:
+    """Replace the slot in which two sentences differ."""
+    use_one_thread()
+    world = World.load(seed, budget, folders)
+    pairs = minimal_pairs(budget.num_edits, avoid=training_texts(world), seed=seed)
+    num_speakers = int(budget.quickstart_config().corpus.get("num_speakers", 12))
+    spoken = speak_pairs(pairs, num_speakers=num_speakers, seed=seed)
+    edits = [edit for pair in spoken if (edit := _edit(world, pair)) is not None]
+    series: dict[str, Series] = {f"{INFILLED}/kept": [(float(a), float(b)) for a, b in (edit.kept for edit in edits)]}
+    for system in (INFILLED, WHOLE, SECOND, FIRST):
+        audios = [edit.audios[system] for edit in edits]
+        heard = world.ears.judge.transcribe(audios, LANGUAGE)
+        series[f"{system}/cer"] = world.ears.errors_of([edit.text for edit in edits], heard)
+        spans = [(audio, edit.spans[system]) for audio, edit in zip(audios, edits, strict=True)]
+        series[f"{system}/jump"] = [row for audio, span in spans for row in jumps(audio, span)]
+        series[f"{system}/click"] = [row for audio, span in spans for row in clicks(audio, span)]
+        parts = [_apart(audio, span) for audio, span in spans]
+        series[f"{system}/surroundings"] = world.ears.similarities([a for a, _ in parts], [b for _, b in parts])
+    save_series(folders.result("infilling", seed), series, num_pairs=len(pairs))
+
+
+def _edit(world: World, pair: SpokenPair) -> Edit | None:
+    """Return a pair as an edit of its first sentence; None if their codes leave nothing to replace."""
+    first, second, *others = world.tokenizer.encode([*pair.first, *pair.other])
+    repeat, model = world.soundstorm.config.frames_per_condition, world.soundstorm
+    speech = _encoded(world, pair.first[0], first)
+    first = speech.semantic_codes
+    (start, stop), (from_, until) = differing(first, second), differing(*reversed(others))
+    new = others[1][from_:until]
+    if stop == start or len(new) == 0:
+        return None
+    made = infill_codes(model, speech, (start, stop), new, AcousticDecoding(), seed=world.seed)
+    tail = (len(speech.semantic_codes) - stop) * repeat
+    outside = [made[:, : start * repeat], made[:, made.shape[1] - tail :]]
+    originals = [speech.acoustic_codes[:, : start * repeat], speech.acoustic_codes[:, stop * repeat :]]
+    same = sum(int((a == b).sum()) for a, b in zip(outside, originals, strict=True))
+    codes = np.concatenate((first[:start], new, first[stop:]))
+    (whole,) = world.speak(model, [codes], [world.prompt(model, pair.first[0])])
+    audios = {
+        INFILLED: world.decode([made])[0],
+        WHOLE: whole,
+        SECOND: world.copy(pair.first[1]),
+        FIRST: world.copy(pair.first[0]),
+    }
+    end, real_end = len(second) - (len(first) - stop), start + len(new)
+    ends = {INFILLED: real_end, WHOLE: real_end, SECOND: end, FIRST: stop}
+    rate = world.tokenizer.frame_rate
+    spans = {system: (start / rate, code / rate) for system, code in ends.items()}
+    return Edit(pair.texts[1], audios, spans, (same, sum(part.size for part in originals)))
+
+
+def differing(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
+    """Return the span of `one` outside which both have the same codes, at the start and at the end."""
+    shorter = min(len(one), len(other))
+    start = next((i for i in range(shorter) if one[i] != other[i]), shorter)
+    same = next((i for i in range(shorter - start) if one[-1 - i] != other[-1 - i]), shorter - start)
+    return start, len(one) - same
+
+
+def _encoded(world: World, audio: Audio, semantic: np.ndarray) -> VoicePrompt:
+    """Return both kinds of codes of a recording, cut to what both cover."""
+    repeat = world.soundstorm.config.frames_per_condition
+    acoustic = world.acoustic_of(audio)
+    T = min(len(semantic), acoustic.shape[1] // repeat)
+    return VoicePrompt(semantic[:T], acoustic[:, : T * repeat])
+
+
+def _apart(audio: Audio, span: tuple[float, float]) -> tuple[Audio, Audio]:
+    """Return the span, lengthened if it is short, and all the rest."""
+    more = max(0.0, MIN_SPAN_SECONDS - (span[1] - span[0])) / 2
+    start, stop = max(0.0, span[0] - more), min(audio.duration_seconds, span[1] + more)
+    rest = np.concatenate((audio.cropped(0.0, start).samples, audio.cropped(stop, audio.duration_seconds).samples))
+    return audio.cropped(start, stop), Audio(rest, audio.sample_rate)
+
+
+def measure_conversion(seed: int, budget: Budget, folders: Folders) -> None:
+    """Say sentences in the voice of the next speaker."""
+    use_one_thread()
+    world = World.load(seed, budget, folders)
+    series: dict[str, Series] = {}
+    for split in SPLITS:
+        items = world.items(split, budget.num_converted)
+        sources = [item.voice for item in items]
+        targets = [items[i].voice for i in next_speaker(items)]
+        codes = world.tokenizer.encode([item.audio for item in items])
+        spoken = {COPY: [world.copy(item.audio) for item in items]}
+        for system, voices in ((RESPOKEN, sources), (CONVERTED, targets)):
+            prompts = [world.prompt(world.soundstorm, voice) for voice in voices]
+            spoken[system] = world.speak(world.soundstorm, codes, prompts)
+        for system, audios in spoken.items():
+            series[f"{split}/{system}/cer"] = world.ears.errors([item.text for item in items], audios)
+            series[f"{split}/{system}/source voice"] = world.ears.similarities(audios, sources)
+            series[f"{split}/{system}/target voice"] = world.ears.similarities(audios, targets)
+    save_series(folders.result("conversion", seed), series)

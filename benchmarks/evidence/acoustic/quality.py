@@ -1,0 +1,217 @@
+"""The section of acoustic.md about what SoundStorm is used for: windows, streaming, infilling, conversion, dialogues.
+
+    quality_section(results)        # tables out of the measurements of those names
+
+Two ways of speaking the same codes stand side by side. Nothing of this is published, so that there is no direction to
+hold: a difference is called clear in a seed if the 95 % interval of a paired bootstrap over the items excludes 0.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from benchmarks.evidence.acoustic.dialogues import BEFORE, BY_TURNS, ONE_PASS, UNMARKED
+from benchmarks.evidence.acoustic.edits import CONVERTED, FIRST, INFILLED, RESPOKEN, SECOND, WHOLE
+from benchmarks.evidence.acoustic.plan import SPLITS
+from benchmarks.evidence.acoustic.streaming import OFFLINE, STREAMED
+from benchmarks.evidence.acoustic.summary import (
+    CER,
+    VOICE,
+    WHERE,
+    Claim,
+    Measure,
+    Results,
+    judge,
+    numbers,
+    value,
+)
+from benchmarks.evidence.acoustic.voices import COPY, PROMPTED
+from benchmarks.evidence.acoustic.windows import ALONE, WINDOWS
+from benchmarks.evidence.acoustic.windows import ONE_PASS as WITHOUT_WINDOWS
+from benchmarks.evidence.acoustic.world import Series
+from benchmarks.measure import table
+from speechllm.generation.streaming_speech import StreamConfig
+
+ALL = "all"
+"Both splits together."
+JUMP = Measure(label="jump at the seams", unit="dB", digits=1)
+CLICK = Measure(label="click at the seams", unit="dB", digits=1)
+SEAMS = ((JUMP, "jump"), (CLICK, "click"))
+SIDES = Measure(label="similarity of both sides of a seam", higher_is_better=True)
+AROUND = Measure(label="similarity of the span to its surroundings", higher_is_better=True)
+SHARE = Measure(
+    label="turns that are nearer to their own speaker", unit="%", scale=100, digits=0, higher_is_better=True
+)
+SECONDS = Measure(label="CPU s", digits=2, has_items=False)
+DIALOGUE_MEASURES = (
+    (CER, "cer", "CER, %"),
+    (VOICE, "own voice", "similarity to the own speaker"),
+    (replace(VOICE, label="similarity to the other"), "other voice", "to the other speaker"),
+    (SHARE, "nearer", "turns nearer to their own speaker, %"),
+    (SECONDS, "seconds", "CPU s for a dialogue"),
+)
+
+
+def quality_section(results: Results) -> str:
+    """Return the section, without its heading."""
+    pooled = pool(results)
+    config = StreamConfig()
+    return f"""### Windows
+
+{compare(_window_claims(), pooled)}
+
+Sentences of one speaker, half a minute, in windows of the model's own length and in one pass. A jump is the difference
+of the spectra on both sides of a seam, a click how much louder high bands are across it than beside it; the other side
+of a comparison is measured at the same places of the same speech, where it has no seam. {_speaking(pooled, WINDOWS)}
+
+### Streaming
+
+{compare(_stream_claims(), pooled)}
+
+The first sound needs {config.latency_seconds:.2f} s of codes and then, of computing,
+{_numbers(pooled, f"streaming/{ALL}/{STREAMED}/first sound", SECONDS)} CPU s; offline it comes with the last, after
+{_numbers(pooled, f"streaming/{ALL}/{OFFLINE}/whole", SECONDS)} CPU s. All of the speech takes
+{_per_second(pooled, STREAMED)} CPU s a second of speech streamed and {_per_second(pooled, OFFLINE)} offline: what was
+said last is read again with every piece.
+
+### A span said anew
+
+{compare(_infill_claims(), pooled)}
+
+Of two sentences that differ in one slot, the span of the first in which the codes differ is replaced by codes of the
+second that somebody else said, so that the own voice is known from the surroundings alone. Of the codes outside the
+span {_numbers(pooled, f"infilling/{INFILLED}/kept", replace(SHARE, digits=2))} % are those of the recording, to the
+bit. Against the second sentence, the recording itself has a CER of
+{_numbers(pooled, f"infilling/{FIRST}/cer", CER)} %: so much is lost where nothing is replaced.
+
+### Voice conversion
+
+{_conversion_table(results)}
+
+### Dialogues
+
+{_dialogue_table(results)}
+
+{compare(_dialogue_claims(), results)}
+
+Four turns of two speakers, sentences that were not trained on, behind a prompt of each. "{ONE_PASS}" makes all turns
+together, frames marked with their speaker; "{UNMARKED}" is the same model with both prompts in view but all marks
+alike, so that nothing but the prompts' order could tell whose turn it is; "{BY_TURNS}" is the same model with each turn
+behind its own prompt, "{BEFORE}" SoundStorm before it was trained further on dialogues."""
+
+
+def pool(results: Results) -> dict[int, dict[str, Series]]:
+    """Return the results with both splits together, under `ALL`."""
+    found: dict[int, dict[str, Series]] = {}
+    for seed, series in results.items():
+        found[seed] = dict(series)
+        for key in series:
+            name, split, *rest = key.split("/")
+            if split == SPLITS[0] and rest:
+                parts = [series["/".join((name, one, *rest))] for one in SPLITS]
+                found[seed]["/".join((name, ALL, *rest))] = [row for rows in parts for row in rows]
+    return found
+
+
+def compare(claims: Sequence[Claim], results: Results) -> str:
+    """Return the table of comparisons: numbers of each seed, the mean gain, and in how many seeds it is clear."""
+    rows, num_seeds = [], 0
+    for claim in claims:
+        seeds = _with(results, claim.better[1])
+        num_seeds = max(num_seeds, len(seeds))
+        found = judge(claim, seeds)
+        measure = claim.measure
+        opposite = judge(replace(claim, better=claim.worse, worse=claim.better), seeds)
+        clear = f"{found.num_clear} better, {opposite.num_clear} worse" if measure.has_items else ""
+        rows.append(
+            [
+                ", ".join(part for part in (claim.where, measure.label, measure.unit) if part),
+                f"{claim.better[0]}: {numbers(found.better, measure)}",
+                f"{claim.worse[0]}: {numbers(found.worse, measure)}",
+                f"{statistics.mean(found.gains):+.{measure.digits}f}",
+                clear,
+            ]
+        )
+    return table(["what", "this", "beside", "mean gain", f"clear in {num_seeds} seed{'s' * (num_seeds != 1)}"], rows)
+
+
+def _window_claims() -> list[Claim]:
+    found = []
+    for voice in (PROMPTED, ALONE):
+        measures = [(CER, "cer"), (VOICE, "own voice"), (SIDES, "both sides"), *SEAMS]
+        if voice == ALONE:
+            measures.remove((VOICE, "own voice"))
+        for measure, what in measures:
+            key = f"windows/{ALL}/{voice}"
+            found.append(_claim(measure, voice, key, WINDOWS, WITHOUT_WINDOWS, what))
+    return found
+
+
+def _stream_claims() -> list[Claim]:
+    measures = ((CER, "cer"), (VOICE, "own voice"), *SEAMS)
+    return [_claim(measure, "", f"streaming/{ALL}", STREAMED, OFFLINE, what) for measure, what in measures]
+
+
+def _infill_claims() -> list[Claim]:
+    measures = ((CER, "cer"), (AROUND, "surroundings"), *SEAMS)
+    return [
+        _claim(measure, "", "infilling", INFILLED, other, what)
+        for other in (SECOND, WHOLE)
+        for measure, what in measures
+    ]
+
+
+def _dialogue_claims() -> list[Claim]:
+    found = []
+    for split, where in WHERE.items():
+        for other in (BY_TURNS, UNMARKED):
+            for measure, what, _ in DIALOGUE_MEASURES:
+                if what not in ("other voice", "seconds") or (what == "seconds" and other == BY_TURNS):
+                    found.append(_claim(measure, where, f"dialogues/{split}", ONE_PASS, other, what))
+    return found
+
+
+def _claim(measure: Measure, where: str, key: str, ours: str, other: str, what: str) -> Claim:
+    better, worse = ((system, f"{key}/{system}/{what}") for system in (ours, other))
+    return Claim(finding="", measure=measure, where=where, better=better, worse=worse)
+
+
+def _conversion_table(results: Results) -> str:
+    measures = ((CER, "cer"), (VOICE, "source voice"), (VOICE, "target voice"))
+    rows = [
+        [where, system, *(_numbers(results, f"conversion/{split}/{system}/{what}", one) for one, what in measures)]
+        for split, where in WHERE.items()
+        for system in (COPY, RESPOKEN, CONVERTED)
+    ]
+    return table(["", "what is heard", "CER, %", "similarity to the source voice", "to the target voice"], rows)
+
+
+def _dialogue_table(results: Results) -> str:
+    rows = []
+    for split, where in WHERE.items():
+        for system in (COPY, ONE_PASS, BY_TURNS, BEFORE, UNMARKED):
+            cells = [_numbers(results, f"dialogues/{split}/{system}/{what}", m) for m, what, _ in DIALOGUE_MEASURES]
+            rows.append([where, system, *cells])
+    return table(["", "what is heard", *(header for _, _, header in DIALOGUE_MEASURES)], rows)
+
+
+def _numbers(results: Results, key: str, measure: Measure) -> str:
+    return numbers([value(measure, series[key]) for series in _with(results, key).values()], measure)
+
+
+def _with(results: Results, key: str) -> dict[int, Mapping[str, Series]]:
+    """Return the seeds that measured this."""
+    return {seed: series for seed, series in results.items() if key in series}
+
+
+def _per_second(results: Results, system: str) -> str:
+    keys = [f"streaming/{ALL}/{system}/{what}" for what in ("whole", "speech")]
+    seeds = _with(results, keys[0]).values()
+    sums = [[sum(row[0] for row in series[key] if row) for key in keys] for series in seeds]
+    return ", ".join(f"{took / spoken:.2f}" for took, spoken in sums)
+
+
+def _speaking(results: Results, system: str) -> str:
+    key = f"windows/{ALL}/{PROMPTED}/{system}/jump"
+    count = [len(series[key]) for series in _with(results, key).values()]
+    return f"There are {', '.join(map(str, count))} seams with a prompt."
