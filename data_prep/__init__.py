@@ -1,1 +1,1 @@
-"""Corpora: one file each, with a function `records(...)` that yields Records in a fixed order."""
+"""Corpora, one file each, with two functions: `records(...)` yields Records in a fixed order, `card()` its facts."""

@@ -7,7 +7,7 @@
 
 An archive inside a folder counts as a folder of its name. Archives are streamed and nothing is extracted, so that a
 corpus needs its disk space once and no member can be written anywhere; the price is that texts and audio are two
-passes. Keep either an archive or what was extracted from it in the folder: with both, every record comes twice.
+passes. Of several files of one name (an archive beside what was extracted from it) the first is read.
 """
 
 import bz2

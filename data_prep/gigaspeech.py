@@ -14,7 +14,7 @@ left out, as its makers advise. Paper: arXiv 2106.06909.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from data_prep.choices import chosen_splits
@@ -125,6 +125,8 @@ def _recordings(path: Path) -> Iterator[dict[str, Any]]:
             for recording in ijson.items(file, "audios.item", use_float=True):
                 found = True
                 _require(recording, ("path", "segments"), path)
+                if PurePosixPath(recording["path"]).is_absolute() or ".." in PurePosixPath(recording["path"]).parts:
+                    raise DataError(f"{path} names {recording['path']!r}, which lies outside of the corpus")
                 for segment in recording["segments"]:
                     _require(segment, ("sid", "begin_time", "end_time", "text_tn", "subsets"), path)
                 yield recording

@@ -179,16 +179,16 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", r"/api/whoami-v2", "whoami"),
         ("POST", r"/api/repos/create", "create"),
         ("POST", r"/api/validate-yaml", "validate_yaml"),
-        ("GET", r"/api/models/(?P<repo>[^/]+/[^/]+)", "info"),
-        ("GET", r"/api/models/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>[^/]+)", "info"),
-        ("GET", r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)", "tree"),
-        ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/paths-info/(?P<revision>[^/]+)", "paths_info"),
+        ("GET", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)", "info"),
+        ("GET", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>[^/]+)", "info"),
+        ("GET", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", "tree"),
+        ("POST", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/paths-info/(?P<revision>[^/]+)", "paths_info"),
         ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>[^/]+)", "preupload"),
         ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>[^/]+)", "commit"),
         ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/tag/(?P<revision>[^/]+)", "tag"),
         ("POST", r"/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", "lfs_batch"),
         ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", "lfs_upload"),
-        ("GET", r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)", "resolve"),
+        ("GET", r"/(?:datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)", "resolve"),
     )
     "Method, path, and the method below that answers. HEAD goes where GET does."
 
@@ -220,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
         for verb, pattern, name in self.ROUTES:
             found = re.fullmatch(pattern, path)
             if verb == method and found:
-                given = {key: unquote(value) for key, value in found.groupdict().items()}
+                given = {key: unquote(value) for key, value in found.groupdict().items() if value is not None}
                 return getattr(self, f"answer_{name}")(body=body, **given)
         raise _AnswerError(404, message=f"the fake Hub has no {self.command} {path}")
 
@@ -268,9 +268,20 @@ class _Handler(BaseHTTPRequestHandler):
             "tags": [],
         }
 
-    def answer_tree(self, body: bytes, repo: str, revision: str) -> Any:
+    def answer_tree(self, body: bytes, repo: str, revision: str, folder: str = "") -> Any:
         repository, commit = self._readable(repo, revision)
-        return [_entry(name, content) for name, content in sorted(repository.commits[commit].items())]
+        start = f"{folder.strip('/')}/" if folder.strip("/") else ""
+        files = {name: content for name, content in repository.commits[commit].items() if name.startswith(start)}
+        if start and not files:
+            raise _AnswerError(404, "EntryNotFound", "Entry not found")
+        inner = {start + part for name in files if (part := name.removeprefix(start).rpartition("/")[0])}
+        folders = {name[:i] for name in inner for i in range(len(start) + 1, len(name) + 1) if name[i : i + 1] in "/"}
+        if "true" not in parse_qs(urlsplit(self.path).query).get("recursive", []):
+            files = {name: content for name, content in files.items() if "/" not in name.removeprefix(start)}
+            folders = {name for name in folders if "/" not in name.removeprefix(start)}
+        listed = [{"type": "directory", "path": name, "size": 0, "oid": git_hash(name.encode())} for name in folders]
+        listed += [_entry(name, content) for name, content in files.items()]
+        return sorted(listed, key=lambda entry: entry["path"])
 
     def answer_paths_info(self, body: bytes, repo: str, revision: str) -> Any:
         repository, commit = self._readable(repo, revision)

@@ -121,6 +121,12 @@ def json_of_another_form(folder):
     )
 
 
+def path_that_leads_out(folder):
+    path = shipped.gigaspeech(folder) / "GigaSpeech.json"
+    path.write_text(path.read_text().replace("audio/podcast/", "../../podcast/"))
+    return lambda: gigaspeech.records(path.parent)
+
+
 def cut_transcript(folder):
     path = shipped.librispeech(folder) / "dev-clean" / "84" / "121" / "84-121.trans.txt"
     path.write_bytes(path.read_bytes()[:-22])
@@ -151,6 +157,7 @@ WRONG = {
         json_of_another_form,
         "has an entry without sid, begin_time, end_time, text_tn, subsets",
     ),
+    "a path out of the corpus": (path_that_leads_out, r"names '../../podcast/P0000/POD25.opus', which lies outside"),
     "no JSON": (lambda folder: lambda: gigaspeech.records(folder), "cannot read .*GigaSpeech.json: No such file"),
     "an unknown subset": (lambda folder: lambda: gigaspeech.records(folder, subset="XXL"), "did you mean 'XL'"),
     "a transcript cut short": (cut_transcript, r"84-121.trans.txt line 2 is '84-121-000', expected an id and its"),

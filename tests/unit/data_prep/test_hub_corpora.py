@@ -1,11 +1,19 @@
 """Corpora streamed through `datasets`: a folder with the columns and configurations that they have on the Hub."""
 
+import io
+import os
+import subprocess
+import sys
+
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_prep import common_voice, fleurs, gigaspeech, librispeech, libritts, mls
 from data_prep.dataset import PARQUET_EXPORT, HubSource, hub_source
 from speechllm.errors import DataError
+from tests.support.fake_hub import FakeHub
 from tests.support.shipped_corpora import pitch_of, sound
 
 
@@ -112,3 +120,42 @@ def test_a_dataset_with_other_columns_is_one_clear_line(published):
     source = published(["dev"], {"text": "{}"}, "french")
     with pytest.raises(DataError, match="has no column 'transcript' for text"):
         list(mls.records(source, "fr", splits=["dev"]))
+
+
+STREAM = """
+from data_prep import fleurs
+from tests.support.shipped_corpora import pitch_of
+
+for record in fleurs.records("hub", "fr", splits=["dev", "test"]):
+    print(record.id, record.split, pitch_of(record.audio), record.text, sep=";")
+"""
+
+
+def exported(split):
+    columns = {"id": "150{}", "path": "{}.wav", "raw_transcription": f"Le roi {{}} {split}.", "transcription": "x"}
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pydict(rows(columns)), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.slow
+def test_fleurs_is_streamed_over_http_from_the_export_of_its_language_alone(tmp_path):
+    files = {f"{c}/{s}/0000.parquet": exported(s) for c in ("fr_fr", "en_us") for s in ("train", "validation", "test")}
+    with FakeHub() as hub:
+        # What is on the main branch is a loading script, which `datasets` refuses.
+        script = hub.add(fleurs.HUB, {"README.md": b"---\n---\n", "fleurs.py": b"raise SystemExit"})
+        repository = hub.repositories[fleurs.HUB]
+        repository.refs = {PARQUET_EXPORT: hub.add(fleurs.HUB, files), "main": script}
+        environment = os.environ | hub.environment(tmp_path)
+        run = subprocess.run(
+            [sys.executable, "-c", STREAM], env=environment, capture_output=True, text=True, check=False
+        )
+        read = [request for request in hub.requests if "bytes=" in request]
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == [
+        f"{split}-{i}.wav;{split};{300 + 100 * i};Le roi {i} {split}."
+        for split in ("validation", "test")
+        for i in (0, 1)
+    ]
+    assert read
+    assert not [request for request in read if "/fr_fr/" not in request]
