@@ -103,7 +103,8 @@ def card() -> CorpusCard:
         problems=(
             "The two sides of a pair are different people, and have no speaker ids, only a gender",
             "Often used as a zero-shot test: keep it out of training if you mean to report that",
-            "From the Hub it is read from the parquet export, a language at a time, without pairs",
+            "From the Hub it is read from the parquet export, a language at a time, without pairs; for pairs get the "
+            "files: `hf download google/fleurs --repo-type dataset --include 'data/fr_fr/*' 'data/en_us/*'`",
             "With `target`, the other language's audio is copied to the temporary folder while it runs",
         ),
     )

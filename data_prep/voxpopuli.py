@@ -97,6 +97,8 @@ def card() -> CorpusCard:
             "Interpreters' speech has a transcript for part of en, es and fr only (`s2s_ref.tsv`); else no text",
             "`raw_text` is empty for some utterances",
             "Lithuanian and Estonian have 2 and 3 hours",
+            "The Hub has it with a loading script, which `datasets` runs no more; get its files: "
+            "`hf download facebook/voxpopuli --repo-type dataset --include 'data/fr/*'`",
         ),
     )
 
