@@ -99,7 +99,7 @@ def prepare(
         else:
             reports.append(prepare_corpus(records(**given), out, progress=progress, **settings))
     for report in reports:
-        console.print(str(report))
+        console.print(str(report), soft_wrap=True)
     results.print(out)
 
 
