@@ -1,7 +1,8 @@
 """Residual vector quantisation that learns while the network around it does.
 
     quantizer = ResidualVectorQuantizer(512, RVQConfig())
-    made = quantizer.train()(latents)             # latents [B, 512, T]; the first batch fits the codebooks by k-means
+    quantizer.fit(many)                           # k-means; without it, the first batch of training fits the codebooks
+    made = quantizer.train()(latents)             # latents [B, 512, T]
     made.latents, made.codes, made.commitment     # straight-through [B, D, T], [B, K, T], a scalar loss
     quantizer.decode(quantizer.encode(latents))   # in use
 
@@ -39,7 +40,7 @@ class RVQConfig:
     """A code is revived when its average count in a batch falls below this, or below a fifth of the mean count of its
     level where that is less: batches smaller than the paper's would otherwise replace live codes for ever."""
     kmeans_iterations: int = 10
-    "Rounds of k-means on the first batch."
+    "Rounds of k-means at the start."
     dropout_share: float = 1.0
     "Share of the rows of a training batch that use a random number of levels, 1 to K alike."
 
@@ -98,6 +99,11 @@ class ResidualVectorQuantizer(nn.Module):
             residual = residual - codebook[codes[-1]]
         return rearrange(torch.stack(codes), "k (b t) -> b k t", b=len(latents))
 
+    def fit(self, latents: Float[Tensor, "B D T"]) -> None:
+        """Fit the codebooks by k-means, level after level; several times as many frames as codes are wanted."""
+        with torch.autocast(latents.device.type, enabled=False):
+            self._fit(rearrange(latents.detach().float(), "b d t -> (b t) d"))
+
     def decode(self, codes: Int[Tensor, "B K T"]) -> Float[Tensor, "B D T"]:
         """Return the sum of the vectors of the levels that are given."""
         vectors = self.vectors()
@@ -138,7 +144,7 @@ class ResidualVectorQuantizer(nn.Module):
 
     @torch.no_grad()
     def _fit(self, residual: Float[Tensor, "M D"]) -> None:
-        """Fit level after level to the first batch."""
+        """Fit level after level, each to what the ones before it left."""
         for k in range(self.config.num_codebooks):
             centroids, counts = kmeans(residual, self.config.codebook_size, self.config.kmeans_iterations)
             self.counts[k] = counts

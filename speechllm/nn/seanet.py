@@ -18,11 +18,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from speechllm.errors import ConfigError
 
+SPEECH_LEVEL = 0.1
+"Root mean square of usual speech: inside the networks it is about 1."
 State: TypeAlias = dict[nn.Module, Any]
 "What each layer remembers of the pieces before; a stream begins with an empty one."
 
@@ -62,18 +65,40 @@ class SEANetConfig:
 class CausalConv1d(nn.Module):
     """Convolution over the present and the past; the past of the first sample is silence."""
 
-    def __init__(self, channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, dilation: int = 1):
+    def __init__(self, channels: int, out_channels: int, kernel_size: int, *, dilation: int = 1):
         super().__init__()
-        self.conv = nn.Conv1d(channels, out_channels, kernel_size, stride, dilation=dilation)
-        self.context = (kernel_size - 1) * dilation + 1 - stride
+        self.conv = nn.Conv1d(channels, out_channels, kernel_size, dilation=dilation)
+        self.context = (kernel_size - 1) * dilation
 
-    def forward(self, x: Float[Tensor, "B C T"], state: State | None = None) -> Float[Tensor, "B C2 T2"]:
-        """Return T / stride steps."""
+    def forward(self, x: Float[Tensor, "B C T"], state: State | None = None) -> Float[Tensor, "B C2 T"]:
+        """Return as many steps as there were."""
         return self.conv(_with_past(self, x, self.context, state))
 
 
+class CausalStridedConv1d(nn.Module):
+    """Convolution that makes one step out of each `stride` steps and the `stride` before them.
+
+    It is computed as a convolution of stride 1 over patches of `stride` steps: in bfloat16, strided ones give wrong
+    numbers on processors with AMX (seen in torch 2.13, 16 channels, strides 4 and 8), and so do their gradients.
+    """
+
+    def __init__(self, channels: int, out_channels: int, *, stride: int):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, out_channels, 2 * stride, stride)
+        self.stride = stride
+
+    def forward(self, x: Float[Tensor, "B C T"], state: State | None = None) -> Float[Tensor, "B C2 T2"]:
+        """Return T / stride steps."""
+        patches = rearrange(_with_past(self, x, self.stride, state), "b c (t s) -> b (c s) t", s=self.stride)
+        weight = rearrange(self.conv.weight, "o c (k s) -> o (c s) k", s=self.stride)
+        return nn.functional.conv1d(patches, weight, self.conv.bias)
+
+
 class CausalConvTranspose1d(nn.Module):
-    """Convolution that makes `stride` steps out of each, from it and the one before."""
+    """Transposed convolution that makes `stride` steps out of each, from it and the one before.
+
+    Computed as a convolution of stride 1 that makes patches, for the reason in `CausalStridedConv1d`.
+    """
 
     def __init__(self, channels: int, out_channels: int, *, stride: int):
         super().__init__()
@@ -82,8 +107,13 @@ class CausalConvTranspose1d(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C T"], state: State | None = None) -> Float[Tensor, "B C2 T2"]:
         """Return T * stride steps."""
-        made = self.conv(_with_past(self, x, 1, state))
-        return made[:, :, self.stride : self.stride * (x.shape[2] + 1)]
+        # The second half of the kernel belongs to the step before, which comes first.
+        halves = rearrange(self.conv.weight, "c o (k s) -> k o s c", s=self.stride).flip(0)
+        weight = rearrange(halves, "k o s c -> (o s) c k")
+        assert self.conv.bias is not None
+        bias = self.conv.bias.repeat_interleave(self.stride)
+        patches = nn.functional.conv1d(_with_past(self, x, 1, state), weight, bias)
+        return rearrange(patches, "b (o s) t -> b o (t s)", s=self.stride)
 
 
 class ResidualUnit(nn.Module):
@@ -134,11 +164,13 @@ class SEANetEncoder(nn.Module):
         layers: list[nn.Module] = [CausalConv1d(1, width, config.kernel_size)]
         for stride in config.strides:
             layers += [ResidualUnit(width, config.residual_kernel_size, dilation) for dilation in config.dilations]
-            layers += [ELU(), CausalConv1d(width, 2 * width, 2 * stride, stride=stride)]
+            layers += [ELU(), CausalStridedConv1d(width, 2 * width, stride=stride)]
             width *= 2
         layers += [CausalLSTM(width, config.num_lstm_layers)] if config.num_lstm_layers else []
         layers += [ELU(), CausalConv1d(width, config.latent_width, 3)]
         self.layers = nn.ModuleList(layers)
+        _draw_weights(self.layers)
+        _scale(self.layers[0], 1 / SPEECH_LEVEL)
 
     def forward(self, waveforms: Float[Tensor, "B 1 S"], state: State | None = None) -> Float[Tensor, "B D T"]:
         """Return T = S / samples_per_frame frames."""
@@ -159,10 +191,38 @@ class SEANetDecoder(nn.Module):
             layers += [ResidualUnit(width, config.residual_kernel_size, dilation) for dilation in config.dilations]
         layers += [ELU(), CausalConv1d(width, 1, config.kernel_size)]
         self.layers = nn.ModuleList(layers)
+        _draw_weights(self.layers)
+        _scale(self.layers[-1], SPEECH_LEVEL)
 
     def forward(self, frames: Float[Tensor, "B D T"], state: State | None = None) -> Float[Tensor, "B 1 S"]:
         """Return S = T * samples_per_frame samples, not limited to [-1, 1]."""
         return _through(self.layers, frames, state)
+
+
+@torch.no_grad()
+def _draw_weights(layers: nn.ModuleList) -> None:
+    """Draw weights that keep the size of what passes, without biases.
+
+    PyTorch's own let a signal shrink to a third of its power in every layer and add biases that do not shrink: frames
+    of different sounds would hardly differ, and a quantizer would give all of them one code, for good.
+    """
+    for layer in layers.modules():
+        if isinstance(layer, (CausalConv1d, CausalStridedConv1d, CausalConvTranspose1d)):
+            weight, bias = layer.conv.weight, layer.conv.bias
+            assert bias is not None
+            # Two steps of a transposed convolution meet in each of its outputs.
+            inputs = 2 * weight.shape[0] if isinstance(layer, CausalConvTranspose1d) else weight[0].numel()
+            weight.normal_(0, inputs**-0.5)
+            bias.zero_()
+    for layer in layers:
+        if isinstance(layer, ResidualUnit):
+            _scale(layer.pointwise, 0.5)
+
+
+@torch.no_grad()
+def _scale(layer: nn.Module, factor: float) -> None:
+    assert isinstance(layer, CausalConv1d)
+    layer.conv.weight.mul_(factor)
 
 
 def _through(layers: nn.ModuleList, x: Tensor, state: State | None) -> Tensor:

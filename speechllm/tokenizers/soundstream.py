@@ -51,7 +51,7 @@ class Reconstruction(NamedTuple):
     waveforms: Float[Tensor, "B S"]
     "Not limited to [-1, 1]."
     codes: Int[Tensor, "B K T"]
-    "Of all levels."
+    "Of all levels; of none, if nothing was quantised."
     commitment: Float[Tensor, ""]
     "Loss that keeps the encoder near its codebooks."
 
@@ -104,15 +104,20 @@ class SoundStreamCodec(nn.Module):
         """Hash of config and weights."""
         return fingerprint(self._saved_config(), self.state_dict())
 
-    def forward(self, waveforms: Float[Tensor, "B S"]) -> Reconstruction:
+    def forward(self, waveforms: Float[Tensor, "B S"], quantize: bool = True) -> Reconstruction:
         """Return waveforms as they come back, with gradients; S is a multiple of samples_per_frame.
 
-        In train mode the codebooks learn from the batch and rows use a random number of levels.
+        In train mode the codebooks learn from the batch and rows use a random number of levels. Without `quantize`
+        the decoder gets what the encoder made; there are no codes then (K = 0).
         """
-        quantized = self.quantizer(self.encoder(waveforms[:, None]))
+        latents = self.encoder(waveforms[:, None])
+        if quantize:
+            latents, codes, commitment = self.quantizer(latents)
+        else:
+            codes = torch.zeros(len(latents), 0, latents.shape[2], dtype=torch.long, device=latents.device)
+            commitment = torch.zeros((), device=latents.device)
         # Under autocast the decoder's output is bfloat16, too coarse for spectra.
-        made = self.decoder(quantized.latents)[:, 0].float()
-        return Reconstruction(made, quantized.codes, quantized.commitment)
+        return Reconstruction(self.decoder(latents)[:, 0].float(), codes, commitment)
 
     @torch.no_grad()
     def encode(self, waveforms: Float[Tensor, "B S"]) -> Int[Tensor, "B K T"]:

@@ -33,16 +33,23 @@ class Balancer(nn.Module):
         self.register_buffer("totals", torch.zeros(len(weights)))
         self.register_buffer("counts", torch.zeros(len(weights)))
 
-    def forward(self, losses: Mapping[str, Tensor], output: Float[Tensor, "B S"]) -> Float[Tensor, ""]:
+    def forward(
+        self, losses: Mapping[str, Tensor], output: Float[Tensor, "B S"], copy: Float[Tensor, "B S"] | None = None
+    ) -> Float[Tensor, ""]:
         """Return a scalar: its value is the weighted sum of the losses, its gradient at `output` the balanced one.
 
         A loss that is not among `losses` has no share in this step.
+
+        Args:
+            losses: by name.
+            output: of the network.
+            copy: detached from the network, and what the losses were computed from; None: from the output itself.
         """
         names = [name for name in self.weights if name in losses]
         value = sum((self.weights[name] * losses[name].detach() for name in names), start=output.new_zeros(()))
         if not output.requires_grad:
             return value
-        gradients = [self._gradient(losses[name], output) for name in names]
+        gradients = [self._gradient(losses[name], output if copy is None else copy) for name in names]
         present = torch.tensor([list(self.weights).index(name) for name in names], device=output.device)
         norms = torch.stack([gradient.norm() for gradient in gradients])
         self.totals[present] = self.totals[present] * self.decay + norms

@@ -8,6 +8,7 @@
                                                  +--> discriminators --> hinge loss, features ------+ the output
                                       commitment --------------------------------------------------+  plain
 
+It starts as an autoencoder without quantizer; then k-means fits the codebooks to what the encoder makes.
 One step updates both sides: the codec's loss sees the discriminators as they stand, theirs sees the output as it
 stands, and the two sets of weights share nothing but the step, so that one optimizer is as good as two. The loop's
 checkpoint has the discriminators, the codebooks' averages and the balancer's too: resuming is exact.
@@ -15,8 +16,6 @@ checkpoint has the discriminators, the codebooks' averages and the balancer's to
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from speechllm.audio import num_frames, seconds_to_samples
-from speechllm.errors import ConfigError
+from speechllm.errors import CheckpointError, ConfigError
 from speechllm.nn.stft_discriminator import STFTDiscriminator, STFTDiscriminatorConfig
 from speechllm.tokenizers.codec import Codec
 from speechllm.tokenizers.soundstream import Reconstruction, SoundStreamCodec, SoundStreamConfig
@@ -41,6 +40,9 @@ from speechllm.training.codec_losses import (
 )
 from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
 from speechllm.training.recordings import Recordings
+
+KMEANS_DRAW = 1
+"Sets the crops for k-means apart from the batches."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,8 @@ class NeuralCodecTrainConfig:
     "Steps, rates, seed. The papers take betas of (0.5, 0.9) and do not clip (clip_norm: 0)."
     codec: SoundStreamConfig = field(default_factory=SoundStreamConfig)
     "Sizes of the codec."
+    start_from: str | None = None
+    "Folder of a codec of these sizes whose weights and codebooks this one begins with; None: random weights, k-means."
     discriminator: STFTDiscriminatorConfig | None = field(default_factory=STFTDiscriminatorConfig)
     "None: spectral losses alone; faster, and duller to the ear."
     losses: CodecLossConfig = field(default_factory=CodecLossConfig)
@@ -80,8 +84,23 @@ class NeuralCodecTrainConfig:
     "Crops in a batch."
     crop_seconds: float = 1.0
     "Length of a crop, up to the next whole frame."
+    quantize_from_step: int = 50
+    """Until this step (batch, with several processes) nothing is quantised: a random encoder's frames are so much alike
+    that most codes would never be chosen again."""
+    kmeans_crops: int = 128
+    "Crops that the codebooks are then fitted to: k-means wants several times as many frames as codes."
 
     def __post_init__(self) -> None:
+        if self.quantize_from_step < 0 or self.kmeans_crops < 1:
+            raise ConfigError(
+                f"quantize_from_step = {self.quantize_from_step}, kmeans_crops = {self.kmeans_crops}: expected at "
+                "least 0 and at least 1"
+            )
+        if self.loop.steps <= self.quantize_from_step:
+            raise ConfigError(
+                f"loop.steps = {self.loop.steps}, but the quantizer starts at step {self.quantize_from_step}; "
+                "train longer or lower quantize_from_step"
+            )
         if self.batch_size < 1 or not self.crop_seconds > 0:
             raise ConfigError(
                 f"batch_size = {self.batch_size}, crop_seconds = {self.crop_seconds}: expected at least 1 and above 0"
@@ -103,20 +122,18 @@ class CodecAndCritics(nn.Module):
 
     def forward(self, waveforms: Float[Tensor, "B S"], step: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to be minimised in this step and its parts."""
-        made: Reconstruction = self.codec(waveforms)
-        losses = {
-            "waveform": (made.waveforms - waveforms).abs().mean(),
-            "mel": self.mel(made.waveforms, waveforms),
-        }
+        made: Reconstruction = self.codec(waveforms, bool(self.codec.quantizer.is_fitted))
+        # The discriminators hear a copy, once for both sides: their own loss must not reach the codec.
+        copy = made.waveforms.detach().requires_grad_(made.waveforms.requires_grad)
+        losses = {"waveform": (copy - waveforms).abs().mean(), "mel": self.mel(copy, waveforms)}
         critics = waveforms.new_zeros(())
         if self.discriminator is not None:
-            real = self.discriminator(waveforms)
+            real, fake = self.discriminator(waveforms), self.discriminator(copy)
             if step >= self.config.losses.adversarial_from_step:
-                with _frozen(self.discriminator):
-                    fake = self.discriminator(made.waveforms)
                 losses["adversarial"], losses["features"] = adversarial_loss(fake), feature_loss(real, fake)
-            critics = discriminator_loss(real, self.discriminator(made.waveforms.detach()))
-        loss = self.balancer(losses, made.waveforms) + self.config.losses.commitment * made.commitment + critics
+            critics = discriminator_loss(real, fake)
+        balanced = self.balancer(losses, made.waveforms, copy)
+        loss = balanced + self.config.losses.commitment * made.commitment + critics
         return loss, losses | {"commitment": made.commitment, "discriminator": critics}
 
 
@@ -131,6 +148,8 @@ class NeuralCodecStage:
             )
         torch.manual_seed(config.loop.seed)
         self.network = CodecAndCritics(config)
+        if config.start_from is not None:
+            _copy_codec(config.start_from, self.network.codec)
         self.model: nn.Module = self.network
         self.config, self._recordings = config, recordings
         hop = config.codec.seanet.samples_per_frame
@@ -138,15 +157,28 @@ class NeuralCodecStage:
 
     def batch(self, step: int) -> dict[str, Any]:
         """Return crops from anywhere in the recordings."""
-        generator = np.random.default_rng((self.config.loop.seed, step))
-        positions = generator.integers(self._recordings.num_positions, size=self.config.batch_size)
-        crops = [self._recordings.crop(int(place), self._crop) for place in positions]
-        return {"waveforms": torch.stack(crops), "step": step}
+        return {"waveforms": self._crops((self.config.loop.seed, step), self.config.batch_size), "step": step}
 
     def loss(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of codec and discriminators, and its parts."""
+        if batch["step"] >= self.config.quantize_from_step and not bool(self.network.codec.quantizer.is_fitted):
+            self._fit_codebooks()
         loss, parts = self.model(batch["waveforms"], batch["step"])
         return loss, {name: part.item() for name, part in parts.items()}
+
+    @torch.no_grad()
+    def _fit_codebooks(self) -> None:
+        """Start the quantizer; the same crops in every process, so that all have the same codebooks."""
+        codec = self.network.codec
+        crops = self._crops((self.config.loop.seed, KMEANS_DRAW, 0), self.config.kmeans_crops)
+        torch.manual_seed(self.config.loop.seed)
+        parts = crops.to(codec.quantizer.sums.device).split(self.config.batch_size)
+        codec.quantizer.fit(torch.cat([codec.encoder(part[:, None]) for part in parts]))
+
+    def _crops(self, seed: tuple[int, ...], count: int) -> Float[Tensor, "B S"]:
+        """Return crops from anywhere in the recordings, a function of the seed."""
+        positions = np.random.default_rng(seed).integers(self._recordings.num_positions, size=count)
+        return torch.stack([self._recordings.crop(int(place), self._crop) for place in positions])
 
 
 def train_neural_codec(
@@ -156,7 +188,7 @@ def train_neural_codec(
 
     Raises:
         ConfigError: the recordings are at another rate.
-        CheckpointError: `out`/run holds a run with another config or model.
+        CheckpointError: `out`/run holds a run with another config or model, or `start_from` a codec of other sizes.
         TrainingError: loss or gradient is not finite.
     """
     stage = NeuralCodecStage(recordings, config)
@@ -166,12 +198,28 @@ def train_neural_codec(
     return codec, report
 
 
+def _copy_codec(folder: str, codec: SoundStreamCodec) -> None:
+    """Give `codec` the weights and codebooks of the codec in `folder`."""
+    found = SoundStreamCodec.from_pretrained(folder)
+    if _sizes(found.config) != _sizes(codec.config):
+        raise CheckpointError(
+            f"start_from = {folder} holds a codec of other sizes than train.codec; copy its config.json's sizes, "
+            "or leave start_from out"
+        )
+    codec.load_state_dict(found.state_dict())
+
+
+def _sizes(config: SoundStreamConfig) -> tuple[Any, ...]:
+    """Return what must agree: how the codebooks learn may differ."""
+    return config.sample_rate, config.seanet, config.quantizer.num_codebooks, config.quantizer.codebook_size
+
+
 @torch.no_grad()
 def measure_codec(codec: Codec, waveforms: list[Float[Tensor, " _"]]) -> list[dict[str, Any]]:
     """Return one row for 1, 2, 4, ... and all levels of any codec: bitrate, mel distance, SI-SNR, use of the codes.
 
-    Distances are means over the waveforms. `perplexity` is the effective number of codes of the row's last level:
-    at most codebook_size, and meaningless for few frames.
+    Distances are means over the waveforms. `perplexity` is the effective number of codes of the row's last level, at
+    most codebook_size, and `used_share` the share of its codes that occur: both mean nothing for few frames.
     """
     if not waveforms:
         raise ConfigError("there are no waveforms to measure; hold some recordings out")
@@ -183,13 +231,15 @@ def measure_codec(codec: Codec, waveforms: list[Float[Tensor, " _"]]) -> list[di
         made = [codec.decode(codes[:, :levels])[:, : len(w)] for codes, w in zip(encoded, waveforms, strict=True)]
         pairs = list(zip(made, (waveform[None] for waveform in waveforms), strict=True))
         used = torch.cat([codes[0, levels - 1] for codes in encoded])
+        counts = torch.bincount(used, minlength=codec.codebook_size)
         rows.append(
             {
                 "levels": levels,
                 "bitrate_kbps": codec.bitrate_kbps * levels / K,
                 "mel_distance": float(np.mean([float(mel(ours, theirs)) for ours, theirs in pairs])),
                 "si_snr_db": float(np.mean([float(si_snr(ours, theirs)) for ours, theirs in pairs])),
-                "perplexity": _perplexity(torch.bincount(used, minlength=codec.codebook_size)),
+                "perplexity": _perplexity(counts),
+                "used_share": float((counts > 0).float().mean()),
             }
         )
     return rows
@@ -198,16 +248,3 @@ def measure_codec(codec: Codec, waveforms: list[Float[Tensor, " _"]]) -> list[di
 def _perplexity(counts: Tensor) -> float:
     shares = counts[counts > 0] / counts.sum()
     return math.exp(float(-(shares * shares.log()).sum()))
-
-
-@contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
-    """Let gradients pass through `module` without reaching its weights."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

@@ -86,6 +86,8 @@ def train_codec(folder, rank):
         discriminator=None,
         batch_size=2,
         crop_seconds=0.1,
+        quantize_from_step=2,
+        kmeans_crops=4,
         loop=LoopConfig(steps=2, progress=False, log_every=1),
     )
     recordings = Recordings([(tones(seed, 8_000) * 32_767).short().numpy() for seed in range(4)], 16_000)

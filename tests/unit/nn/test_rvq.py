@@ -31,6 +31,17 @@ def test_the_first_batch_fits_and_each_level_comes_closer():
     assert [len(codes[:, k].unique()) for k in range(3)] == [8, 8, 8]
 
 
+def test_codebooks_fitted_to_many_batches_are_not_fitted_again():
+    torch.manual_seed(0)
+    made = quantizer(dropout_share=0.0).train()
+    made.fit(latents(B=40))
+    assert bool(made.is_fitted)
+    assert made.counts.sum(1).tolist() == pytest.approx([2_000] * 3)
+    before = made.vectors().clone()
+    made(latents(3))
+    assert float((made.vectors() - before).abs().max()) < 0.5
+
+
 def test_gradients_pass_as_if_nothing_had_been_quantised():
     made = fitted().eval()
     inputs = latents(1).requires_grad_()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import recipes
 from recipes.train_codec import CodecRecipeConfig, main
@@ -12,6 +13,8 @@ from speechllm.audio import Audio, save_audio
 from speechllm.config import load_config
 from speechllm.errors import ConfigError
 from speechllm.tokenizers.codec import load_codec
+from speechllm.tokenizers.soundstream import SoundStreamCodec
+from speechllm.training.neural_codec import CodecAndCritics
 from speechllm.training.recordings import Recordings
 from tests.support.tiny_codecs import tones
 
@@ -22,7 +25,7 @@ def test_the_smoke_config_trains_resumes_and_reports(tmp_path):
     for seed in range(3):
         save_audio(Audio(tones(seed, 8_000).numpy(), 16_000), tmp_path / f"{seed}.wav")
     overrides = [f"audio=[{tmp_path}]", f"out={tmp_path / 'out'}", "train.loop.progress=false"]
-    overrides += ["train.loop.steps=2", "train.batch_size=2", "train.crop_seconds=0.1"]
+    overrides += ["train.loop.steps=2", "train.batch_size=2", "train.crop_seconds=0.1", "train.quantize_from_step=1"]
     overrides += ["train.codec.seanet.width=2", "train.discriminator.width=2", "max_measured=5"]
     folder = main(FOLDER / "smoke.yaml", overrides)
     report = json.loads((folder / "report.json").read_text())
@@ -44,6 +47,7 @@ def test_only_recordings_that_were_measured_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(Recordings, "split", lambda self, share, *, seed: (self, self))
     overrides = [f"audio=[{tmp_path}]", f"out={tmp_path / 'out'}", "train.loop.progress=false", "train.loop.steps=1"]
     overrides += [
+        "train.quantize_from_step=0",
         "train.batch_size=1",
         "train.crop_seconds=0.1",
         "train.codec.seanet.width=2",
@@ -58,6 +62,32 @@ def test_the_full_config_is_the_papers():
     config = load_config(CodecRecipeConfig, FOLDER / "config.yaml")
     assert config.train.codec.quantizer.num_codebooks == 12
     assert config.train.codec.seanet.samples_per_frame == 320
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "frames", "kbps"),
+    [("config", 16_000, 50, 6.0), ("config_24khz", 24_000, 75, 6.0), ("small", 16_000, 50, 3.2)],
+)
+def test_every_config_is_parsed_and_makes_a_codec_of_its_rates(name, rate, frames, kbps):
+    config = load_config(CodecRecipeConfig, FOLDER / f"{name}.yaml")
+    with torch.device("meta"):
+        codec = SoundStreamCodec(config.train.codec)
+        CodecAndCritics(config.train)
+    assert (codec.sample_rate, codec.frame_rate) == (rate, frames)
+    assert codec.bitrate_kbps == pytest.approx(kbps)
+
+
+@pytest.mark.parametrize("name", ["config_24khz", "small"])
+def test_a_config_trains_when_it_is_made_small(name, tmp_path):
+    rate = load_config(CodecRecipeConfig, FOLDER / f"{name}.yaml").train.codec.sample_rate
+    for seed in range(3):
+        save_audio(Audio(tones(seed, rate // 2).numpy(), rate), tmp_path / f"{seed}.wav")
+    overrides = [f"audio=[{tmp_path}]", f"out={tmp_path / 'out'}", "train.loop.progress=false", "train.loop.steps=2"]
+    overrides += ["train.batch_size=1", "train.crop_seconds=0.1", "train.quantize_from_step=1", "train.kmeans_crops=2"]
+    overrides += ["train.codec.seanet.width=2", "train.codec.seanet.latent_width=4", "train.discriminator.width=1"]
+    overrides += ["train.codec.quantizer.codebook_size=8", "train.loop.warmup_steps=1"]
+    overrides += ["train.discriminator.windows=[256]", "train.losses.adversarial_from_step=0"]
+    assert load_codec(main(FOLDER / f"{name}.yaml", overrides)).sample_rate == rate
 
 
 def test_no_audio_is_said_in_one_line():

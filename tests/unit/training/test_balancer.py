@@ -49,6 +49,17 @@ def test_its_averages_are_saved():
     assert torch.equal(gradient(again, 3.0)[1], gradient(balancer, 3.0)[1])
 
 
+def test_losses_of_a_copy_give_the_output_the_same_gradient_and_reach_no_further():
+    output = torch.linspace(-1, 3, 12).reshape(2, 6).requires_grad_()
+    copy = output.detach().requires_grad_()
+    value = Balancer({"near": 1.0, "far": 3.0})(losses(copy), output, copy)
+    value.backward()
+    loss, expected = gradient(Balancer({"near": 1.0, "far": 3.0}), 1.0)
+    assert float(value.detach()) == pytest.approx(loss)
+    assert torch.equal(output.grad, expected)
+    assert copy.grad is None
+
+
 def test_an_absent_loss_has_no_share():
     output = torch.linspace(-1, 3, 12).reshape(2, 6).requires_grad_()
     balancer = Balancer({"near": 1.0, "far": 3.0})
