@@ -86,7 +86,7 @@ def train_codec(folder, rank):
         discriminator=None,
         batch_size=2,
         crop_seconds=0.1,
-        quantize_from_step=2,
+        quantize_from_step=1,
         kmeans_crops=4,
         loop=LoopConfig(steps=2, progress=False, log_every=1),
     )
