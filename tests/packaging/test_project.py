@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes.compare_inits import CompareInitsConfig
 from recipes.quickstart.config import QuickstartConfig
 from recipes.recorded_steps import RecordedConfig
+from recipes.sweep import SweepConfig
 from recipes.train_audiolm import AudioLMRecipeConfig
 from recipes.train_codec import CodecRecipeConfig
 from speechllm.cli import build
@@ -87,7 +87,7 @@ def test_every_recipe_is_called_with_a_config_and_overrides(point):
 RECIPE_CONFIGS = {
     "audiolm_small": ("audiolm", AudioLMRecipeConfig),
     "codec_16khz": ("codec", CodecRecipeConfig),
-    "embedding_inits": ("compare_inits", CompareInitsConfig),
+    "embedding_inits": ("sweep", SweepConfig),
     "own_data": ("unified", UnifiedTrainConfig),
     "quickstart": ("quickstart", QuickstartConfig),
     "recorded_small": ("recorded", RecordedConfig),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from speechllm.data import shards
 from speechllm.data.shards import Converted, Failure, ShardLayout, read_manifest, read_shards, write_shards
 from speechllm.errors import DataError
 
@@ -254,3 +255,27 @@ def test_a_full_disk_leaves_whole_files_and_can_be_continued(tmp_path):
     write_shards(source({"train": 40}), tmp_path / "parts", layout(items_per_shard=8))
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_many_shards_do_not_mean_as_many_manifests(tmp_path, monkeypatch):
+    saved = []
+    keep = shards.ShardWriter._save
+    monkeypatch.setattr(shards, "SAVES_PER_MANIFEST", 4)
+    monkeypatch.setattr(shards.ShardWriter, "_save", lambda self, complete: saved.append(1) or keep(self, complete))
+    items = source({"train": 60})
+    manifest = write_shards(items, tmp_path / "few", layout())
+    assert len(manifest.shards) == 20
+    assert len(saved) < 15
+    monkeypatch.setattr(shards, "SAVES_PER_MANIFEST", 1000)
+    saved.clear()
+    write_shards(items, tmp_path / "many", layout())
+    assert len(saved) == 21
+    assert contents(tmp_path / "few") == contents(tmp_path / "many")
+
+
+def test_shards_keep_their_order_in_any_order_and_beyond_five_digits(tmp_path):
+    names = [shards.shard_name(split, i) for split in ("train", "test") for i in (0, 99_999, 100_000)]
+    writer = shards.ShardWriter(tmp_path, layout(), splits=["train", "test"])
+    for name in reversed(names):
+        writer.add(shards.make_shard([("train", 1)], name, name.partition("-")[0], layout()))
+    assert [shard.file for shard in writer.close().shards] == names
