@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from speechllm.cli import build, corpora, share, use
+from speechllm.cli import build, corpora, plan, share, use
 from speechllm.cli.console import console
 from speechllm.errors import SpeechLLMError
 
@@ -42,6 +42,7 @@ app.command()(corpora.corpora)
 app.command()(build.prepare)
 app.command()(build.tokenize)
 app.command()(build.train)
+app.command()(plan.plan)
 app.command()(use.evaluate)
 app.command()(use.transcribe)
 app.command()(use.translate)
