@@ -5,13 +5,14 @@ import pytest
 import yaml
 
 from recipes.sweep import SCORES_FILE, SweepConfig, main, merged
-from speechllm.config import load_config
+from speechllm.config import VERSION_KEY, load_config
 from speechllm.errors import ConfigError
 from tests.unit.training.test_unified import write_recipe
 
 
 def write_sweep(tmp_path, **changes):
     base = yaml.safe_load(write_recipe(tmp_path, max_steps=2).read_text()) | {"out": str(tmp_path / "sweep")}
+    base.pop(VERSION_KEY)
     data = {
         "base": base,
         "variants": {"zeros": {"row_init": "zeros"}, "slow": {"optimizer": {"learning_rate": 1e-5}}},
