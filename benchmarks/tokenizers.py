@@ -58,7 +58,7 @@ def log_mel_tokenizer(audios: Sequence[Audio]) -> Run:
 
 def ctc_tokenizer(audios: Sequence[Audio]) -> Run:
     """Codes from the CTC encoder."""
-    return _encode(_ctc_codes())
+    return _encode(ctc_codes())
 
 
 def whisper_tokenizer(audios: Sequence[Audio]) -> Run:
@@ -78,7 +78,8 @@ def _quickstart() -> Any:
     return load_config(QuickstartConfig, CONFIG)
 
 
-def _ctc_codes() -> Any:
+def ctc_codes() -> Any:
+    """Return a tokenizer on the CTC encoder of the quickstart's size, with random weights."""
     from speechllm.tokenizers.ctc_encoder import CTCEncoder, CTCEncoderConfig, CTCFeatures
 
     recipe = _quickstart()
@@ -132,7 +133,7 @@ def soundstorm(audios: Sequence[Audio]) -> Run:
     from speechllm.generation.voice import VoicePrompt, prompt_length
     from speechllm.training.soundstorm import build_soundstorm
 
-    codec, tokenizer = _codec(), _ctc_codes()
+    codec, tokenizer = _codec(), ctc_codes()
     model = build_soundstorm(tokenizer, codec, _quickstart().acoustic).eval()
     repeat = model.config.frames_per_condition
     draw = np.random.default_rng(0).integers

@@ -1,5 +1,6 @@
 """The command that reckons what a corpus will take: plan."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,11 +16,17 @@ def plan(
     vary: Annotated[
         str | None, typer.Option(help="One input with several values, a column for each: hours=900,57100.")
     ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="YAML of `train unified`: its memory and time in the place of the corpus.")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="For --train: folder with config.json of the base LM, or Hub id; else its own.")
+    ] = None,
     show_inputs: Annotated[
         bool, typer.Option("--inputs", help="Print every input with its source instead of the plan.")
     ] = False,
 ) -> None:
-    """Reckon shards, storage, GPU hours and dollars for a corpus of so many hours.
+    """Reckon shards, storage, GPU hours and dollars for a corpus of so many hours; or what a training needs.
 
     What is reckoned from, and where each number comes from, is said by --inputs.
 
@@ -31,6 +38,14 @@ def plan(
     config = build_config(PlanConfig, apply_overrides({}, inputs or []), where="plan")
     if show_inputs:
         results.print(describe_inputs(config))
+        return
+    if train is not None:
+        from speechllm.config import load_config
+        from speechllm.training.training_plan import training_table
+        from speechllm.training.unified import UnifiedTrainConfig
+
+        unified = load_config(UnifiedTrainConfig, train)
+        results.print(training_table(unified, config, base or unified.model.source))
         return
     if vary is None:
         results.print(plan_table(config))

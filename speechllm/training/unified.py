@@ -115,13 +115,7 @@ def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainC
     rows = PackedRows(mixture.example, config.training.max_tokens)
     tags = tuple(dict.fromkeys(component.tasks for component in mixture.config.components))
     collator = Collator(pad_id=processor.eos_id, row_tokens=rows.max_tokens, tags=tags)
-    trained: nn.Module = model
-    if config.lora is not None:
-        trained = add_adapters(model, processor.vocabulary, config.lora, seed=config.seed)
-    elif config.only_new_rows:
-        trained = train_new_rows_only(model, processor.vocabulary)
-    elif config.freeze:
-        freeze_modules(model, freeze=config.freeze, unfreeze=config.unfreeze)
+    trained = with_what_trains(model, processor.vocabulary, config)
     settings = config_to_dict(config)
     trainer = UnifiedTrainer(
         trained, rows, collator, processor.vocabulary, config.training, config.optimizer, training_folder(config),
@@ -134,6 +128,17 @@ def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainC
             )
         trainer.add_callback(GaugeCallback(Gauges(config.gauges, processor, config.mixture), trainer))
     return trainer
+
+
+def with_what_trains(model: PreTrainedModel, vocabulary: Vocabulary, config: UnifiedTrainConfig) -> nn.Module:
+    """Return the model with adapters around it or parts frozen, as the config says; some ways change it in place."""
+    if config.lora is not None:
+        return add_adapters(model, vocabulary, config.lora, seed=config.seed)
+    if config.only_new_rows:
+        return train_new_rows_only(model, vocabulary)
+    if config.freeze:
+        freeze_modules(model, freeze=config.freeze, unfreeze=config.unfreeze)
+    return model
 
 
 def training_folder(config: UnifiedTrainConfig) -> Path:

@@ -11,14 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes.quickstart.config import QuickstartConfig
-from recipes.recorded_steps import RecordedConfig
-from recipes.sweep import SweepConfig
-from recipes.train_audiolm import AudioLMRecipeConfig
-from recipes.train_codec import CodecRecipeConfig
 from speechllm.cli import build
 from speechllm.config import build_config, config_to_dict, load_config
-from speechllm.training.unified import UnifiedTrainConfig
+from tests.support.recipe_configs import RECIPE_CONFIGS, RECIPE_FILES, config_class
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(
@@ -84,21 +79,9 @@ def test_every_recipe_is_called_with_a_config_and_overrides(point):
     assert list(inspect.signature(point.load()).parameters)[:2] == ["config_path", "overrides"]
 
 
-RECIPE_CONFIGS = {
-    "audiolm_small": ("audiolm", AudioLMRecipeConfig),
-    "codec_16khz": ("codec", CodecRecipeConfig),
-    "embedding_inits": ("sweep", SweepConfig),
-    "own_data": ("unified", UnifiedTrainConfig),
-    "quickstart": ("quickstart", QuickstartConfig),
-    "recorded_small": ("recorded", RecordedConfig),
-    "smollm2_whisper": ("recorded", RecordedConfig),
-}
-"By folder of recipes/: the recipe that its YAML files are for, and the class of that recipe's config."
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_shipped_configs_fit_their_recipe(path):
-    config = load_config(RECIPE_CONFIGS[path.parent.name][1], path)
+    config = load_config(config_class(path), path)
     assert build_config(type(config), config_to_dict(config)) == config
 
 
@@ -106,9 +89,9 @@ def test_the_example_of_train_fits_its_recipe():
     found = re.search(r"Example: speechllm train (\S+) recipes/(\S+)/(\S+) (.+)", build.train.__doc__ or "")
     assert found is not None
     recipe, folder, file, overrides = found.groups()
-    expected, config_class = RECIPE_CONFIGS[folder]
-    assert recipe == expected
-    load_config(config_class, ROOT / "recipes" / folder / file, overrides.split())
+    assert recipe == RECIPE_CONFIGS[folder][0]
+    path = ROOT / "recipes" / folder / file
+    load_config(config_class(path), path, overrides.split())
 
 
 def test_readme_commands_exist():
