@@ -21,6 +21,7 @@ import typer
 
 from benchmarks.machine import RESULTS, Machine, measure_machine
 from benchmarks.measure import Spread, ratio, table, write_text
+from benchmarks.sleeping_tokenizer import SleepingTokenizer
 from benchmarks.tokenizers import ctc_codes
 from speechllm.audio import Audio, encode_flac
 from speechllm.data.prepare import KIND, corpus_report, prepare_corpus
@@ -29,7 +30,6 @@ from speechllm.data.ray_tokenize import LoadTokenizer, TokenWork, plan_stretches
 from speechllm.data.records import Record
 from speechllm.data.shards import ShardWriter, read_manifest
 from speechllm.data.tokenize import Tokenizer, token_layout, tokenize_corpus
-from speechllm.tokenizers.fake import FakeSemanticTokenizer
 from speechllm.tokenizers.semantic import SemanticTokenizer
 
 SECONDS = 2.0
@@ -37,20 +37,6 @@ SECONDS = 2.0
 PER_SHARD = 8
 SIMULATED_FACTOR = 0.02
 "Seconds that a simulated worker sleeps for each second of speech."
-
-
-class SleepingTokenizer(FakeSemanticTokenizer):
-    """Stands for an encoder on an accelerator: takes time and no core."""
-
-    def encode(self, audios: Sequence[Audio]) -> list[np.ndarray]:
-        """Return codes of loudness, late."""
-        time.sleep(SIMULATED_FACTOR * sum(audio.duration_seconds for audio in audios))
-        return super().encode(audios)
-
-
-def load_sleeping(device: str) -> Tokenizer:
-    """Return a simulated tokenizer."""
-    return SleepingTokenizer(1024)
 
 
 def load_real(folder: str, device: str) -> Tokenizer:
@@ -203,7 +189,9 @@ def main(
         ctc_codes().save_pretrained(scratch / "tokenizer")
         corpora = [make_corpus(size, scratch / f"corpus-{i}") for i, size in enumerate(sizes)]
         counts, cores = ([1, 2] if quick else [1, 2, 4, 8]), [1, 2] if (os.cpu_count() or 1) > 1 else [1]
-        simulated = measure(corpora[0], load_sleeping, counts, rounds, scratch / "simulated")
+        simulated = measure(
+            corpora[0], functools.partial(SleepingTokenizer, SIMULATED_FACTOR), counts, rounds, scratch / "simulated"
+        )
         load: Callable[[str], Tokenizer] = functools.partial(load_real, str(scratch / "tokenizer"))
         real = measure(corpora[1], load, cores, rounds, scratch / "real")
         prepared = prepare_speed(16 if quick else 200, rounds, scratch)

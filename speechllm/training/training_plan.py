@@ -65,7 +65,7 @@ def plan_time(model: nn.Module, config: UnifiedTrainConfig, plan: PlanConfig) ->
     operations = per_parameter * multiplying(model) * total
     gpu_hours = operations / (plan.peak_tflops * 1e12 * plan.mfu) / SECONDS
     return {
-        "tokens in a step": tokens,
+        "tokens in a step": float(tokens),
         "tokens in all steps, billions": total / 1e9,
         "GPU hours": gpu_hours,
         "days": gpu_hours / plan.num_gpus / 24,

@@ -1,5 +1,6 @@
 """Every benchmark runs at tiny sizes, and refuses to time contestants that do not do the same work."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -339,3 +340,18 @@ def test_peak_memory_is_that_of_the_program_alone():
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(child.stdout) < 300, "the parent's memory is not the child's"
     assert len(held) > 0
+
+
+def test_workers_that_wait_write_what_one_process_writes(tmp_path):
+    """The simulated half of the scaling benchmark; its real half, with Ray's own start, is run by its command."""
+    from benchmarks import scaling
+    from benchmarks.sleeping_tokenizer import SleepingTokenizer
+    from speechllm.data.tokenize import read_tokens
+
+    corpus = scaling.make_corpus(10, tmp_path / "corpus")
+    took = scaling.run_local(corpus, functools.partial(SleepingTokenizer, 0.01), tmp_path / "out")
+    assert took >= 10 * scaling.SECONDS * 0.01
+    codes = {row.id: row.codes for row in read_tokens(tmp_path / "out")}
+    assert len(codes) == 10
+    assert len({tuple(found) for found in codes.values()}) == 10
+    assert scaling.prepare_speed(4, 1, tmp_path).median > 1
