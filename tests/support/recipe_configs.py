@@ -32,7 +32,7 @@ RECIPE_CONFIGS: dict[str, tuple[str, Any]] = {
 "By folder: the recipe that its YAML files are for, and the class of that recipe's config."
 BY_NAME: dict[str, Any] = {"semantic.yaml": SemanticTrainConfig, "evaluation.yaml": EvaluationConfig}
 "Files that mean the same in every folder."
-RECIPE_FILES = sorted(RECIPES.rglob("*.yaml"))
+RECIPE_FILES = sorted(path for path in RECIPES.rglob("*.yaml") if path.parent.name != "accelerate")
 
 
 def config_class(path: Path) -> Any:
