@@ -35,7 +35,7 @@ from speechllm.tokenizers.semantic import SemanticTokenizer
 SECONDS = 2.0
 "Length of an utterance."
 PER_SHARD = 8
-SIMULATED_FACTOR = 0.02
+SIMULATED_FACTOR = 0.1
 "Seconds that a simulated worker sleeps for each second of speech."
 
 
@@ -178,7 +178,7 @@ def main(
 ) -> None:
     """Measure and write the table."""
     rounds = 1 if quick else rounds
-    sizes = (16, 16) if quick else (400, 600)
+    sizes = (16, 16) if quick else (256, 320)
     machine = measure_machine(num_threads=1, quick=quick)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
