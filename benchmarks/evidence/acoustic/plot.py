@@ -53,6 +53,7 @@ def draw(results: Results, budget: Budget, path: Path) -> Path:
 
 def bars(panel: Any, shown: Sequence[tuple[str, Sequence[float], str]]) -> None:
     """Draw (label, a value for each seed, colour): the mean as a bar, every seed as a dot."""
+    shown = [bar for bar in shown if len(bar[1])]
     for x, (_, values, colour) in enumerate(shown):
         panel.bar(x, np.mean(values), width=0.6, color=colour, alpha=0.35)
         panel.scatter([x] * len(values), values, color=colour, s=12, zorder=3)

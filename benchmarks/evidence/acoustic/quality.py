@@ -42,75 +42,112 @@ AROUND = Measure(label="similarity of the span to its surroundings", higher_is_b
 SHARE = Measure(
     label="turns that are nearer to their own speaker", unit="%", scale=100, digits=0, higher_is_better=True
 )
+MARGIN = Measure(label="similarity to the own speaker less that to the other", higher_is_better=True)
+MARGIN_KEY = "margin"
 SECONDS = Measure(label="CPU s", digits=2, has_items=False)
 DIALOGUE_MEASURES = (
     (CER, "cer", "CER, %"),
     (VOICE, "own voice", "similarity to the own speaker"),
     (replace(VOICE, label="similarity to the other"), "other voice", "to the other speaker"),
+    (MARGIN, MARGIN_KEY, "the difference"),
     (SHARE, "nearer", "turns nearer to their own speaker, %"),
     (SECONDS, "seconds", "CPU s for a dialogue"),
 )
 
 
 def quality_section(results: Results) -> str:
-    """Return the section, without its heading."""
+    """Return the section, without its heading; what no seed has measured is left out."""
     pooled = pool(results)
-    config = StreamConfig()
+    parts = {
+        "windows": _windows,
+        "streaming": _streaming,
+        "infilling": _infilling,
+        "conversion": _conversion,
+        "dialogues": _dialogues,
+    }
+    measured = {key.split("/")[0] for series in results.values() for key in series}
+    return "\n\n".join(part(pooled) for name, part in parts.items() if name in measured)
+
+
+def _windows(pooled: Results) -> str:
+    key = f"windows/{ALL}/{PROMPTED}/{WINDOWS}/jump"
+    counts = ", ".join(str(len(series[key])) for series in _with(pooled, key).values())
     return f"""### Windows
 
 {compare(_window_claims(), pooled)}
 
-Sentences of one speaker, half a minute, in windows of the model's own length and in one pass. A jump is the difference
-of the spectra on both sides of a seam, a click how much louder high bands are across it than beside it; the other side
-of a comparison is measured at the same places of the same speech, where it has no seam. {_speaking(pooled, WINDOWS)}
+Sentences of one speaker, half a minute, in windows of the model's own length and in one pass; {counts} seams in each
+seed with a prompt. A jump is the difference of the spectra on both sides of a seam, a click how much louder high bands
+are across it than beside it; the other side of a comparison is measured at the same places of the same speech, where it
+has no seam."""
 
-### Streaming
+
+def _streaming(pooled: Results) -> str:
+    start = f"streaming/{ALL}"
+    first = _numbers(pooled, f"{start}/{STREAMED}/first sound", SECONDS)
+    last = _numbers(pooled, f"{start}/{OFFLINE}/whole", SECONDS)
+    return f"""### Streaming
 
 {compare(_stream_claims(), pooled)}
 
-The first sound needs {config.latency_seconds:.2f} s of codes and then, of computing,
-{_numbers(pooled, f"streaming/{ALL}/{STREAMED}/first sound", SECONDS)} CPU s; offline it comes with the last, after
-{_numbers(pooled, f"streaming/{ALL}/{OFFLINE}/whole", SECONDS)} CPU s. All of the speech takes
-{_per_second(pooled, STREAMED)} CPU s a second of speech streamed and {_per_second(pooled, OFFLINE)} offline: what was
-said last is read again with every piece.
+The first sound needs {StreamConfig().latency_seconds:.2f} s of codes and then, of computing, {first} CPU s; offline it
+comes with the last, after {last} CPU s. A second of speech takes {_per_second(pooled, STREAMED)} CPU s streamed and
+{_per_second(pooled, OFFLINE)} offline: what was said last is read again with every piece."""
 
-### A span said anew
+
+def _infilling(pooled: Results) -> str:
+    kept = _numbers(pooled, f"infilling/{INFILLED}/kept", replace(SHARE, digits=2))
+    unchanged = _numbers(pooled, f"infilling/{FIRST}/cer", CER)
+    return f"""### A span said anew
 
 {compare(_infill_claims(), pooled)}
 
 Of two sentences that differ in one slot, the span of the first in which the codes differ is replaced by codes of the
-second that somebody else said, so that the own voice is known from the surroundings alone. Of the codes outside the
-span {_numbers(pooled, f"infilling/{INFILLED}/kept", replace(SHARE, digits=2))} % are those of the recording, to the
-bit. Against the second sentence, the recording itself has a CER of
-{_numbers(pooled, f"infilling/{FIRST}/cer", CER)} %: so much is lost where nothing is replaced.
+second that somebody else said, so that the own voice is known from the surroundings alone. Of the acoustic codes
+outside the span {kept} % are those of the recording, to the bit. Against the second sentence, the recording as it was
+has a CER of {unchanged} %."""
 
-### Voice conversion
 
-{_conversion_table(results)}
+def _conversion(pooled: Results) -> str:
+    return f"""### Voice conversion
 
-### Dialogues
+{_conversion_table(pooled)}
 
-{_dialogue_table(results)}
+"{RESPOKEN}" is the same codes behind the prompt of the one who said them."""
 
-{compare(_dialogue_claims(), results)}
+
+def _dialogues(pooled: Results) -> str:
+    return f"""### Dialogues
+
+{_dialogue_table(pooled)}
+
+{compare(_dialogue_claims(), pooled)}
 
 Four turns of two speakers, sentences that were not trained on, behind a prompt of each. "{ONE_PASS}" makes all turns
 together, frames marked with their speaker; "{UNMARKED}" is the same model with both prompts in view but all marks
-alike, so that nothing but the prompts' order could tell whose turn it is; "{BY_TURNS}" is the same model with each turn
-behind its own prompt, "{BEFORE}" SoundStorm before it was trained further on dialogues."""
+alike, so that nothing tells whose turn it is; "{BY_TURNS}" is the same model with each turn behind its own prompt,
+"{BEFORE}" SoundStorm before it was trained further on dialogues. The comparisons are over both splits."""
 
 
 def pool(results: Results) -> dict[int, dict[str, Series]]:
-    """Return the results with both splits together, under `ALL`."""
+    """Return the results with both splits together, under `ALL`, and the margin of each turn of a dialogue."""
     found: dict[int, dict[str, Series]] = {}
     for seed, series in results.items():
-        found[seed] = dict(series)
+        found[seed] = whole = dict(series)
         for key in series:
+            if key.startswith("dialogues/") and key.endswith("/own voice"):
+                start = key.removesuffix("own voice")
+                whole[start + MARGIN_KEY] = _less(series[key], series[f"{start}other voice"])
+        for key in list(whole):
             name, split, *rest = key.split("/")
             if split == SPLITS[0] and rest:
-                parts = [series["/".join((name, one, *rest))] for one in SPLITS]
-                found[seed]["/".join((name, ALL, *rest))] = [row for rows in parts for row in rows]
+                parts = [whole["/".join((name, one, *rest))] for one in SPLITS]
+                whole["/".join((name, ALL, *rest))] = [row for rows in parts for row in rows]
     return found
+
+
+def _less(own: Series, other: Series) -> Series:
+    return [None if a is None or b is None else (a[0] - b[0], 1.0) for a, b in zip(own, other, strict=True)]
 
 
 def compare(claims: Sequence[Claim], results: Results) -> str:
@@ -162,13 +199,12 @@ def _infill_claims() -> list[Claim]:
 
 
 def _dialogue_claims() -> list[Claim]:
-    found = []
-    for split, where in WHERE.items():
-        for other in (BY_TURNS, UNMARKED):
-            for measure, what, _ in DIALOGUE_MEASURES:
-                if what not in ("other voice", "seconds") or (what == "seconds" and other == BY_TURNS):
-                    found.append(_claim(measure, where, f"dialogues/{split}", ONE_PASS, other, what))
-    return found
+    measures = [(measure, what) for measure, what, _ in DIALOGUE_MEASURES if what != "other voice"]
+    return [
+        _claim(measure, "", f"dialogues/{ALL}", ONE_PASS, other, what)
+        for other in (BY_TURNS, UNMARKED)
+        for measure, what in measures
+    ]
 
 
 def _claim(measure: Measure, where: str, key: str, ours: str, other: str, what: str) -> Claim:
@@ -209,9 +245,3 @@ def _per_second(results: Results, system: str) -> str:
     seeds = _with(results, keys[0]).values()
     sums = [[sum(row[0] for row in series[key] if row) for key in keys] for series in seeds]
     return ", ".join(f"{took / spoken:.2f}" for took, spoken in sums)
-
-
-def _speaking(results: Results, system: str) -> str:
-    key = f"windows/{ALL}/{PROMPTED}/{system}/jump"
-    count = [len(series[key]) for series in _with(results, key).values()]
-    return f"There are {', '.join(map(str, count))} seams with a prompt."

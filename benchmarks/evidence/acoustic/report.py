@@ -117,6 +117,12 @@ in the same samples. The encoder under the semantic codes was trained with trans
 the words are in them is by design here. What semantic tokens sound like is SoundStorm's expected sound without a
 prompt, in one pass. No seed varies corpus, encoder or semantic tokenizer.
 
+Windows, streaming, edits and dialogues are measured on few items, and their comparisons of sound (jumps, clicks) are
+proxies; nobody listened. Columns with fewer numbers than seeds are of the first seeds alone. Dialogues are sentences of
+single speakers put end to end, in training as in the test, as the corpus has no dialogue: nobody interrupts or answers,
+and what SoundStorm's own dialogues have of that is not learnt. With only twelve voices of one synthesiser, many pairs
+of speakers are hardly told apart by the measure, not even in the codec's copies.
+
 Speed is of one row on one core, where AudioLM's small steps cost least beside SoundStorm's passes; the paper's is of a
 TPU. The codec is residual k-means with Griffin-Lim: even its copies cost a recogniser some words."""
 
