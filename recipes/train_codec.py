@@ -4,7 +4,7 @@
     python -m recipes.train_codec recipes/codec_16khz/config.yaml audio='[recordings]' train.loop.steps=1000
 
 The result is a codec folder for `load_codec` and for the recipes that take one; a killed run goes on when called
-again. report.json measures it, level by level, on recordings that were held out.
+again. The folder report/ measures it, level by level, on recordings that were held out, with plots and samples.
 """
 
 import json
@@ -13,13 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recipes.codec_report import write_codec_report
 from recipes.kept_config import remember_config
 from speechllm.config import load_config
 from speechllm.errors import ConfigError
-from speechllm.training.neural_codec import NeuralCodecTrainConfig, measure_codec, train_neural_codec
+from speechllm.training.loop import HISTORY_FILE
+from speechllm.training.neural_codec import NeuralCodecTrainConfig, train_neural_codec
 from speechllm.training.recordings import load_recordings
 
-REPORT_FILE = "report.json"
+REPORT_FOLDER = "report"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class CodecRecipeConfig:
     "Share of the recordings that are kept for the report; at least one."
     max_measured: int = 50
     "Held-out recordings in the report."
+    num_samples: int = 3
+    "Held-out recordings that the report lets one listen to."
 
 
 def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
@@ -51,6 +55,13 @@ def train_codec_recipe(config: CodecRecipeConfig) -> Path:
     """Train, save, measure; return the codec's folder."""
     if not config.corpora and not config.audio:
         raise ConfigError("corpora and audio are both empty; name folders, for example audio='[recordings]'")
+    out = Path(config.out).resolve()
+    for folder in config.audio:
+        if out.is_relative_to(Path(folder).expanduser().resolve()):
+            raise ConfigError(
+                f"out = {config.out} lies in the audio folder {folder}: the report's samples would be trained on; "
+                "choose an out beside it"
+            )
     sample_rate = config.train.codec.sample_rate
     recordings = load_recordings(corpora=config.corpora, folders=config.audio, sample_rate=sample_rate)
     training, held_out = recordings.split(config.held_out_share, seed=config.train.loop.seed)
@@ -58,21 +69,20 @@ def train_codec_recipe(config: CodecRecipeConfig) -> Path:
     chosen = [held_out.samples(i) for i in range(min(len(held_out), config.max_measured))]
     measured = [waveform for waveform in chosen if len(waveform)]
     codec.to("cpu")
-    rows = measure_codec(codec, measured)
-    content = {
+    facts = {
         "steps": report.steps,
         "seconds": report.seconds,
         "parameters": sum(parameter.numel() for parameter in codec.parameters()),
         "fingerprint": codec.fingerprint,
         "num_training_recordings": len(training),
         "num_measured_recordings": len(measured),
-        "levels": rows,
     }
-    out = Path(config.out)
-    partial = out / f".{REPORT_FILE}.partial"
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(out / REPORT_FILE)
-    return out
+    lines = (Path(config.out) / "run" / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
+    history = [json.loads(line) for line in lines]
+    write_codec_report(
+        codec, measured, facts, history, Path(config.out) / REPORT_FOLDER, num_samples=config.num_samples
+    )
+    return Path(config.out)
 
 
 if __name__ == "__main__":

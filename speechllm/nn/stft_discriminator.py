@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from speechllm.errors import ConfigError
+from speechllm.nn.seanet import SPEECH_LEVEL
+
+SLOPE = 0.2
+"Of the LeakyReLU below 0."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +78,8 @@ class _WindowDiscriminator(nn.Module):
             for dilation in config.dilations
         ]
         layers.append(nn.Conv2d(width, width, (3, 3), padding=(1, 1)))
-        self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
-        self.last = weight_norm(nn.Conv2d(width, 1, (3, 3), padding=(1, 1)))
+        self.layers = nn.ModuleList(weight_norm(_drawn(layer)) for layer in layers)
+        self.last = weight_norm(_drawn(nn.Conv2d(width, 1, (3, 3), padding=(1, 1))))
 
     def forward(self, waveforms: Float[Tensor, "B S"]) -> Judged:
         """Return scores and features."""
@@ -84,9 +88,21 @@ class _WindowDiscriminator(nn.Module):
         spectrum = torch.stft(
             waveforms, size, size // 4, window=self.window, pad_mode="constant", normalized=True, return_complex=True
         )
-        x = rearrange(torch.view_as_real(spectrum), "b f t c -> b c t f")
+        x = rearrange(torch.view_as_real(spectrum / SPEECH_LEVEL), "b f t c -> b c t f")
         features = []
         for layer in self.layers:
-            x = nn.functional.leaky_relu(layer(x), 0.2)
+            x = nn.functional.leaky_relu(layer(x), SLOPE)
             features.append(x)
         return Judged(self.last(x), features)
+
+
+@torch.no_grad()
+def _drawn(layer: nn.Conv2d) -> nn.Conv2d:
+    """Draw weights that keep the size of what passes, without biases.
+
+    PyTorch's own shrink it layer by layer beside biases that do not shrink: real and made sound would look alike.
+    """
+    nn.init.kaiming_normal_(layer.weight, a=SLOPE)
+    assert layer.bias is not None
+    layer.bias.zero_()
+    return layer

@@ -5,7 +5,7 @@ import torch
 
 from speechllm.errors import ConfigError
 from speechllm.nn.stft_discriminator import STFTDiscriminator, STFTDiscriminatorConfig
-from speechllm.training.codec_losses import discriminator_loss
+from speechllm.training.codec_losses import discriminator_loss, feature_loss
 
 CONFIG = STFTDiscriminatorConfig(windows=(256, 64), width=4)
 
@@ -19,6 +19,16 @@ def test_each_window_sees_its_own_spectrogram(samples):
         assert part.features[0].shape == (3, 4, frames, bins)
         assert part.scores.shape[:3] == (3, 1, frames)
         assert len(part.features) == 5
+
+
+@torch.no_grad()
+def test_random_weights_hear_a_difference_in_quiet_sound():
+    torch.manual_seed(0)
+    real, fake = (0.1 * torch.randn(2, 4_000) for _ in range(2))
+    discriminator = STFTDiscriminator(CONFIG)
+    for one, other in zip(discriminator(real), discriminator(fake), strict=True):
+        assert 0.05 < float(one.scores.std()) < 20
+        assert float(feature_loss([one], [other])) > 0.5
 
 
 def test_it_learns_to_tell_tones_from_noise():
