@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from speechllm.config import config_to_dict
 from speechllm.errors import ConfigError, TrainingError
 from speechllm.training.optim import OptimizerConfig, build_optimizer
+from speechllm.training.out_of_memory import explained_out_of_memory
 from speechllm.training.resume import require_same_settings
 from speechllm.training.stage_checkpoint import (
     latest_checkpoint,
@@ -129,9 +130,12 @@ def train_stage(
 
     Raises:
         CheckpointError: the folder holds a run with another config or model.
-        TrainingError: loss or gradient is not finite; the message has the step, the last checkpoint stays.
+        TrainingError: loss or gradient is not finite (the message has the step), or memory ran out; the last checkpoint
+            stays.
     """
-    return _Loop(stage, config, Path(folder), heads).run()
+    advice = f"lower the stage's batch size or the length of its crops{'' if config.bf16 else ', or set bf16'}"
+    with explained_out_of_memory(advice):
+        return _Loop(stage, config, Path(folder), heads).run()
 
 
 def save_once(save: Callable[[], None]) -> None:

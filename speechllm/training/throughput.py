@@ -49,18 +49,16 @@ class ModelWork:
 def model_work(model: nn.Module) -> ModelWork:
     """Count the work of a causal LM of any family, adapters and frozen weights included."""
     lm = cast(PreTrainedModel, model)
-    head = lm.get_output_embeddings()
-    heads = {id(module) for module in cast(nn.Module, head).modules()}
-    per_token = per_target = 0.0
-    for module in model.modules():
-        if isinstance(module, (nn.Linear, Conv1D)):
-            work = _matrix_work(module)
-            per_target += work if id(module) in heads else 0.0
-            per_token += 0.0 if id(module) in heads else work
+    head = cast(nn.Module, lm.get_output_embeddings())
+    heads = {id(module) for module in head.modules()}
+    decoder = cast(nn.Module, lm.get_decoder())  # without the eyes of a family that also sees
+    matrices = {id(m): m for part in (decoder, head) for m in part.modules() if isinstance(m, (nn.Linear, Conv1D))}
+    per_token = sum(_matrix_work(module) for key, module in matrices.items() if key not in heads)
+    per_target = sum(_matrix_work(module) for key, module in matrices.items() if key in heads)
     config: Any = lm.config.get_text_config(decoder=True)
     sizes = layer_sizes(config)
     share = (getattr(config, "num_experts_per_tok", None) or 1) / _num_experts(config)
-    experts = [p for p in model.parameters() if p.ndim == 3]  # of all experts of a layer in one tensor
+    experts = [p for p in decoder.parameters() if p.ndim == 3]  # of all experts of a layer in one tensor
     per_token += share * sum(_work(p.numel(), p.requires_grad) for p in experts)
     return ModelWork(per_token, per_target, 12.0 * sizes["layers"] * sizes["query"])
 

@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3Config
 
 from speechllm.data.collate import collate_rows
 from speechllm.generation.decode import LMDecoder
-from speechllm.models.adapters import LoraSettings, add_adapters, merge_adapters
+from speechllm.models.adapters import LoraSettings, add_adapters, check_round_trip, merge_adapters
 from speechllm.models.causal_lm import extend_causal_lm, num_text_rows
 from speechllm.processor import EncodedExample
+from speechllm.training.checks import check_packing
+from speechllm.training.throughput import model_work
 from speechllm.training.trainer import target_losses
 from speechllm.vocabulary import Vocabulary
 from tests.support.tiny import NUM_CODES, SIZES, tiny_model, tiny_processor
@@ -152,3 +154,27 @@ def test_padded_text_rows_stay_between_text_and_audio(family):
     before = logits(model, IDS)
     extend_causal_lm(model, padded, init="centroid", centroids=torch.randn(NUM_CODES, 5), seed=1)
     assert torch.equal(logits(model, IDS)[..., : TEXT_ROWS + 61], before)
+
+
+def test_a_family_that_also_sees_is_trained_as_a_text_model(tmp_path):
+    """Its config has the sizes one level down; the eyes stay as they are."""
+    text = {"vocab_size": TEXT_ROWS, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 8}  # fmt: skip
+    eyes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "image_size": 16, "patch_size": 8}  # fmt: skip
+    torch.manual_seed(0)
+    config = Gemma3Config(text_config=text, vision_config=eyes, mm_tokens_per_image=4)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    before = logits(model, IDS)
+    extend_causal_lm(model, PROCESSOR.vocabulary, init="mean_noise")
+    assert torch.equal(logits(model, IDS)[..., :TEXT_ROWS], before)
+    assert "do not see each other" in check_packing(model, examples())
+    decoder = sum(p.numel() for n, p in model.named_parameters() if "language_model.layers" in n and p.ndim == 2)
+    assert model_work(model).per_token == 6 * decoder
+    assert LMDecoder(model, PROCESSOR).cut
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert torch.equal(logits(again), logits(model))
+    adapted = add_adapters(again, PROCESSOR.vocabulary, LoraSettings(rank=2))
+    check_round_trip(adapted, PROCESSOR.vocabulary)
+    torch.testing.assert_close(logits(merge_adapters(adapted)), logits(model))

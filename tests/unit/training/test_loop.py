@@ -49,6 +49,17 @@ def weights(stage):
     return torch.cat([p.detach().flatten() for p in stage.model.parameters()])
 
 
+def test_running_out_of_memory_says_what_to_lower(tmp_path):
+    stage = Regression()
+
+    def loss(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB. GPU 0 has a page of text")
+
+    stage.loss = loss
+    with pytest.raises(TrainingError, match=r"^out of memory \(.* 3.00 GiB\); lower the stage's batch size .* bf16$"):
+        train_stage(stage, config(), tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["muon", "adamw", "adafactor"])
 @pytest.mark.parametrize("bf16", [False, True], ids=["fp32", "bf16"])
 def test_resume_equals_uninterrupted(tmp_path, kind, bf16):
