@@ -100,20 +100,19 @@ class StepTimes(TrainerCallback):
         self.ends.append(time.perf_counter())
 
 
-class Counting:
-    """Our collator, with what each batch holds written down."""
+def count_batches(trainer: UnifiedTrainer) -> list[dict[str, float]]:
+    """Return a list that will get what each batch holds. (Its collator may work in another process.)"""
+    batches: list[dict[str, float]] = []
+    compute_loss = trainer.compute_loss
 
-    def __init__(self, max_tokens: int):
-        self.collate = Collator(pad_id=0, row_tokens=max_tokens)
-        self.batches: list[dict[str, float]] = []
+    def counted(model: Any, inputs: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        tokens, pairs = inputs["row_work"].sum(dim=0).tolist()
+        targets = float((inputs["labels"] != -100).sum())
+        batches.append({"tokens": float(tokens), "pairs": float(pairs), "targets": targets})
+        return compute_loss(model, inputs, *args, **kwargs)
 
-    def __call__(self, rows: Any) -> dict[str, torch.Tensor]:
-        """Return the batch of the collator."""
-        batch = self.collate(rows)
-        tokens, pairs = batch["row_work"].sum(dim=0).tolist()
-        targets = float((batch["labels"] != -100).sum())
-        self.batches.append({"tokens": float(tokens), "pairs": float(pairs), "targets": targets})
-        return batch
+    trainer.compute_loss = counted
+    return batches
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,10 @@ def train(size: Size, training: TrainingConfig, optimizer: OptimizerConfig, atte
     model, processor = build(size, attention)
     examples = make_examples(processor, lengths, 2000)
     rows = PackedRows(lambda index: examples[index % len(examples)], size.max_tokens)
-    collator = Counting(size.max_tokens)
+    collator = Collator(pad_id=0, row_tokens=size.max_tokens)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = UnifiedTrainer(
-            model, rows, Collator(pad_id=0), processor.vocabulary, training, optimizer, Path(folder)
-        )
-        trainer.data_collator = collator
+        trainer = UnifiedTrainer(model, rows, collator, processor.vocabulary, training, optimizer, Path(folder))
+        batches = count_batches(trainer)
         device = trainer.args.device
         times = StepTimes(device)
         trainer.add_callback(times)
@@ -156,7 +153,7 @@ def train(size: Size, training: TrainingConfig, optimizer: OptimizerConfig, atte
         trainer.train()
     work, peak = model_work(model), peak_flops(device, training.peak_tflops)
     seconds = np.diff(times.ends)[WARMUP - 1 :]
-    counted = collator.batches[WARMUP : training.max_steps]
+    counted = batches[WARMUP : training.max_steps]
     rates = [batch["tokens"] / second for batch, second in zip(counted, seconds, strict=True)]
     mfus = [work.flops(**b) / second / (peak or 1.0) for b, second in zip(counted, seconds, strict=True)]
     share = sum(b["targets"] for b in counted) / sum(b["tokens"] for b in counted)
@@ -205,7 +202,7 @@ def tokenise(device: torch.device, *, quick: bool, rounds: int = 3) -> Spread:
 
 
 HEADER = ["model", "optimizer", "options", "real tokens/s", "filled", "MFU", "peak memory", "estimated"]
-FULL = TrainingConfig(max_steps=1, bf16=True, log_every=1000, show_progress=False, report_to=[])
+FULL = TrainingConfig(max_steps=1, bf16=True, log_every=1000, show_progress=False, report_to=[], prefetch=4)
 
 
 def table_rows(

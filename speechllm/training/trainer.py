@@ -45,7 +45,7 @@ SETTINGS_FILE = "settings.json"
 "Beside the checkpoints: what the run was told."
 CHANGEABLE = (
     "gradient_checkpointing", "cpu", "log_every", "save_every", "keep_checkpoints", "report_to", "show_progress",
-    "peak_tflops", "liger",
+    "peak_tflops", "liger", "prefetch",
 )  # fmt: skip
 "Training settings that may change between two calls for one run: but for rounding they leave the weights alone."
 CHECKPOINTING = (
@@ -84,6 +84,8 @@ class TrainingConfig:
     "Liger's Triton kernels for norms, rotary positions and feed-forward layers (package liger-kernel, a GPU)."
     cpu: bool = False
     "Stay on the CPU even if there is a GPU."
+    prefetch: int = 0
+    "Batches that a process of its own makes ahead, so that a GPU need not wait for them; 0: made in between."
     log_every: int = 10
     "Steps between log lines."
     save_every: int | None = None
@@ -103,6 +105,8 @@ class TrainingConfig:
         for name in ("max_steps", "max_tokens", "rows_per_batch", "gradient_accumulation", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}, expected at least 1")
+        if self.prefetch < 0:
+            raise ConfigError(f"prefetch = {self.prefetch}, expected 0 or more")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout = {self.dropout}, expected 0 or more and less than 1")
 
@@ -133,6 +137,9 @@ class TrainingConfig:
             use_liger_kernel=self.liger,
             # The loss is ours, over targets alone: Liger's would make logits of everything, or none that we see.
             liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},
+            # One process at most: of several each would make every row.
+            dataloader_num_workers=min(self.prefetch, 1),
+            dataloader_prefetch_factor=self.prefetch or None,
             dataloader_pin_memory=False,
             seed=self.seed,
         )
@@ -279,8 +286,9 @@ class UnifiedTrainer(Trainer):
         gauges = {
             "tokens_per_second": round(tokens / seconds, 1),
             "non_pad_share": round(tokens / max(slots, 1.0), 4),
-            "examples_too_long": float(self.rows.report.too_long),
         }
+        if not self.config.prefetch:  # else the process that makes the rows counts them
+            gauges["examples_too_long"] = float(self.rows.report.too_long)
         peak = peak_flops(self.args.device, self.config.peak_tflops)
         if peak is not None:
             flops = self._model_work.flops(tokens=tokens, targets=float(counts.sum()), pairs=pairs)

@@ -364,6 +364,19 @@ def test_other_errors_of_torch_stay_what_they_are(mixture, tmp_path, monkeypatch
     assert type(caught.value) is RuntimeError
 
 
+def test_batches_made_ahead_are_the_same(mixture, tmp_path):
+    plain, history = trained(mixture, tmp_path / "a", save_every=3)
+    ahead, _ = trained(mixture, tmp_path / "b", save_every=3, prefetch=2)
+    assert equal(plain, ahead)
+    shutil.copytree(tmp_path / "b/out.training/checkpoint-3", tmp_path / "c/out.training/checkpoint-3")
+    resumed, again = trained(mixture, tmp_path / "c", save_every=3, prefetch=2)
+    assert equal(plain, resumed)
+    assert "examples_too_long" in history[0]
+    assert "examples_too_long" not in again[-2]
+    with pytest.raises(ConfigError, match="prefetch = -1"):
+        TrainingConfig(max_steps=1, prefetch=-1)
+
+
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=2)], ids=["full", "lora"])
 def test_gradient_checkpointing_changes_nothing_but_memory(mixture, tmp_path, lora):
     plain, _ = trained(mixture, tmp_path / "a", lora=lora)
