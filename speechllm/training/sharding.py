@@ -11,7 +11,7 @@ import os
 from typing import Any, cast
 
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedModel
 
 from speechllm.errors import ConfigError
 from speechllm.training.optim import OptimizerConfig
@@ -61,11 +61,14 @@ def whole_model(accelerator: Any, model: nn.Module) -> nn.Module:
     """
     if not is_sharded(accelerator):
         return model
-    state = accelerator.get_state_dict(model)
+    # DeepSpeed's engine knows where its parts are, FSDP2's model does.
+    holder = accelerator.deepspeed_engine_wrapped.engine if _kind(accelerator) == "DEEPSPEED" else model
+    state = accelerator.get_state_dict(holder)
     if not accelerator.is_main_process:
         return model
     config = cast(PreTrainedModel, model).config
-    whole: nn.Module = AutoModelForCausalLM.from_config(config)
+    # By its class: the Auto class would spread what it makes under ZeRO-3, and wait for the others.
+    whole: nn.Module = cast(Any, MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])(config)
     adapters = getattr(model, "peft_config", None)
     if adapters is not None:
         from peft import get_peft_model
