@@ -162,7 +162,7 @@ def load_parts(
         raise CheckpointError(
             f"{folder} has none of {', '.join(f'{part}/' for part in PART_FOLDERS)}; give their folder"
         )
-    _check_safe(folder)
+    check_safe(folder)
     if tokenizer is None and (folder / SEMANTIC_FOLDER).is_dir():
         tokenizer = SemanticTokenizer.from_pretrained(folder / SEMANTIC_FOLDER).to(device)
     manifest = {} if tokenizer is None else {SEMANTIC_FOLDER: tokenizer.fingerprint}
@@ -260,14 +260,14 @@ def checkpoint_folder(source: str | Path, *, revision: str | None = None, token:
             raise CheckpointError(f"no checkpoint at {source}; give a folder, or a Hub repository as name/repository")
         folder = _fetch(source, revision, token)
     manifest = read_manifest(folder)
-    _check_safe(folder)
+    check_safe(folder)
     _check_whole(folder, manifest)
     return folder
 
 
-def describe_checkpoint(source: str | Path) -> dict[str, str]:
+def describe_checkpoint(source: str | Path, *, revision: str | None = None) -> dict[str, str]:
     """Return what a checkpoint holds, as lines for a person; no weights are loaded."""
-    folder = checkpoint_folder(source)
+    folder = checkpoint_folder(source, revision=revision)
     manifest = read_manifest(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     blocks = ", ".join(f"{name} {size:,}" for name, size in manifest["vocabulary"]["blocks"])
@@ -378,8 +378,12 @@ def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path
     return folder
 
 
-def _check_safe(folder: Path) -> None:
-    """Refuse pickled weights, and names that lead out of the folder."""
+def check_safe(folder: Path) -> None:
+    """Refuse pickled weights, and names that lead out of the folder.
+
+    Raises:
+        CheckpointError: the folder has either.
+    """
     # In the Hub's cache a snapshot holds links into the repository's own folder, two levels up.
     inside = folder.resolve().parents[1] if folder.resolve().parent.name == "snapshots" else folder.resolve()
     paths = sorted(folder.rglob("*"))

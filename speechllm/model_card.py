@@ -63,8 +63,17 @@ def write_model_card(evaluation_json: str | Path, info: CardInfo, path: str | Pa
     return path
 
 
-def model_card(report: Mapping[str, Any], info: CardInfo) -> str:
-    """Return the text of the card."""
+def model_card(
+    report: Mapping[str, Any], info: CardInfo, *, repository: str | None = None, remote_code: bool = False
+) -> str:
+    """Return the text of the card.
+
+    Args:
+        report: content of report.json.
+        info: what a report cannot know.
+        repository: name on the Hub, for the lines that show how to use it.
+        remote_code: whether it carries its code (`speechllm.remote_code`).
+    """
     environment = report["environment"]
     parts = [
         f"---\n{_metadata(report, info).to_yaml()}\n---",
@@ -72,6 +81,7 @@ def model_card(report: Mapping[str, Any], info: CardInfo) -> str:
         "One language model that reads and writes speech and text, made with `speechllm`.",
         f"## Intended use\n\n{info.intended_use}",
         "Not for: speaking in the voice of somebody who did not agree, impersonation, decisions about people.",
+        _usage(report, repository or info.model_name, remote_code),
         f"## Data\n\n{info.data}",
         f"## Scores\n\nCorpus `{report['corpus'].get('folder', 'unknown')}`, held-out splits. In brackets: "
         f"{confidence(report['config'])} bootstrap interval over the items. Speech is transcribed by a recogniser; "
@@ -91,6 +101,26 @@ def model_card(report: Mapping[str, Any], info: CardInfo) -> str:
         + "\n".join(f"- {name}: `{signature}`" for name, signature in _signatures(report)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _usage(report: Mapping[str, Any], name: str, remote_code: bool) -> str:
+    """Return how to load it, with a language that it knows."""
+    codes = sorted(m["direction"] for m in report["measurements"] if m["output"] == "transcript")
+    option = f', generate_kwargs={{"language": "{codes[0].partition("-")[0]}"}}' if codes else ""
+    text = (
+        "## Use\n\n```python\n"
+        "import speechllm  # teaches transformers.pipeline about this model\n"
+        "from transformers import pipeline\n\n"
+        f'recognise = pipeline("automatic-speech-recognition", model="{name}")\n'
+        f'recognise("hello.wav"{option})  # {{"text": "..."}}\n```'
+    )
+    if not remote_code:
+        return text
+    return (
+        f"{text}\n\nWithout speechllm, by the code that lies in `speechllm_code/` (its requirements are in "
+        "`speechllm_code/requirements.txt`): leave out the first import and add `trust_remote_code=True`. Read that "
+        "code first, and pin a `revision=`."
+    )
 
 
 def _metadata(report: Mapping[str, Any], info: CardInfo) -> ModelCardData:

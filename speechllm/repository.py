@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from huggingface_hub import (
     CommitOperationAdd,
@@ -35,6 +36,7 @@ from speechllm.errors import CheckpointError
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 CARD_FILE = "README.md"
+RepositoryKind: TypeAlias = Literal["model", "dataset"]
 REASONS: dict[type[Exception], str] = {
     OfflineModeIsEnabled: "offline mode is on; unset HF_HUB_OFFLINE to reach the Hub",
     GatedRepoError: "it is gated; ask for access on its page, then run `hf auth login`, or set HF_TOKEN",
@@ -53,7 +55,12 @@ STATUS_REASONS = {
 
 
 def fetch_repository(
-    repo_id: str, patterns: Sequence[str], *, revision: str | None = None, token: str | bool | None = None
+    repo_id: str,
+    patterns: Sequence[str],
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    kind: RepositoryKind = "model",
 ) -> Path:
     """Download the files that match `patterns`, all of one commit, and return their folder.
 
@@ -62,7 +69,13 @@ def fetch_repository(
     """
     at = f" at {revision}" if revision else ""
     with _one_line(f"{repo_id}{at} is neither a folder here nor in the cache, and cannot be fetched"):
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=list(patterns), token=_checked(token)))
+        options: dict[str, Any] = {
+            "revision": revision,
+            "allow_patterns": list(patterns),
+            "token": _checked(token),
+            "repo_type": kind,
+        }
+        return Path(snapshot_download(repo_id, **options))
 
 
 def list_repository(repo_id: str, *, revision: str | None = None, token: str | bool | None = None) -> list[str]:
@@ -82,6 +95,7 @@ def push_repository(
     replaces: Sequence[str] = (),
     private: bool = True,
     token: str | None = None,
+    kind: RepositoryKind = "model",
 ) -> str:
     """Send files in one commit, into a repository that is made if need be, and return the commit's address.
 
@@ -91,6 +105,7 @@ def push_repository(
         replaces: patterns of what else goes in the same commit, so that old and new files never mix; the card stays.
         private: whether a new repository is private. If so, one that is public already is refused.
         token: of the Hub; None takes the one of `hf auth login` or HF_TOKEN.
+        kind: model or dataset.
 
     Raises:
         CheckpointError: no token, no right, no network, or a public repository where a private one was asked for.
@@ -103,8 +118,8 @@ def push_repository(
         if not found:
             raise CheckpointError(f"{where}: there is no token; run `hf auth login`, or set HF_TOKEN")
         api = HfApi(token=found)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        there = api.model_info(repo_id)
+        api.create_repo(repo_id, private=private, exist_ok=True, repo_type=kind)
+        there = api.model_info(repo_id) if kind == "model" else api.dataset_info(repo_id)
         if private and there.private is False:
             raise CheckpointError(f"{where}: it is public; ask for a public one (--public), or name another")
         names = [sibling.rfilename for sibling in there.siblings or ()]
@@ -116,8 +131,9 @@ def push_repository(
                 *(CommitOperationDelete(name) for name in sorted(old - {*files, CARD_FILE})),
                 *(CommitOperationAdd(name, content) for name, content in sorted(files.items())),
             ],
-            commit_message="Upload checkpoint",
+            commit_message="Upload dataset" if kind == "dataset" else "Upload checkpoint",
             parent_commit=there.sha,
+            repo_type=kind,
         )
     return str(commit.commit_url)
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from speechllm.cli.console import console, results
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Checkpoint folder or Hub id.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")]
 As = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Candidates = Annotated[
@@ -18,24 +19,30 @@ Candidates = Annotated[
 DEFAULT_MODEL = "runs/quickstart/checkpoint"
 
 
-def _system(model: str, device: str) -> Any:
+def _system(model: str, device: str, revision: str | None = None) -> Any:
     from transformers.utils import logging
 
     from speechllm.pipelines.system import SpeechSystem
 
+    _check_revision(model, revision)
     logging.disable_progress_bar()
     with console.status(Text(f"loading {model}")):
-        return SpeechSystem.from_pretrained(model, device=device)
+        return SpeechSystem.from_pretrained(model, device=device, revision=revision)
 
 
-def _speech_parts(model: str, device: str) -> Any:
+def _check_revision(model: str, revision: str | None) -> None:
+    if revision is not None and Path(model).exists():
+        raise typer.BadParameter(f"--revision is about repositories on the Hub, and {model} is here; leave it out")
+
+
+def _speech_parts(model: str, device: str, revision: str | None) -> Any:
     """Return what hears and makes sound: of a checkpoint, or of a folder that has no LM yet."""
     from speechllm.pipelines.speech_parts import SpeechParts
     from speechllm.processor import MANIFEST_FILE
 
     if Path(model).is_dir() and not (Path(model) / MANIFEST_FILE).exists():
         return SpeechParts.from_pretrained(model, device=device)
-    return _system(model, device).parts
+    return _system(model, device, revision).parts
 
 
 def _decoding(candidates: int) -> Any:
@@ -57,6 +64,7 @@ def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Audio files.")],
     language: Annotated[str, typer.Option("--language", "-l", help="Language spoken: en, French, ...")] = "en",
     model: Model = DEFAULT_MODEL,
+    revision: Revision = None,
     device: Device = "cpu",
     as_json: As = False,
 ) -> None:
@@ -64,7 +72,7 @@ def transcribe(
 
     Example: speechllm transcribe recording.wav --language en --model runs/quickstart/checkpoint
     """
-    outputs = _system(model, device).transcribe([str(path) for path in audio], language=language)
+    outputs = _system(model, device, revision).transcribe([str(path) for path in audio], language=language)
     _show([(str(p), {"text": o.text}) for p, o in zip(audio, outputs, strict=True)], as_json)
 
 
@@ -78,6 +86,7 @@ def translate(
     consent: Annotated[bool, typer.Option(help="I state that the speaker of --voice agreed to its use.")] = False,
     candidates: Candidates = 4,
     model: Model = DEFAULT_MODEL,
+    revision: Revision = None,
     device: Device = "cpu",
     as_json: As = False,
 ) -> None:
@@ -87,7 +96,7 @@ def translate(
     """
     if out is not None and len(inputs) != 1:
         raise typer.BadParameter(f"--out names one file, but {len(inputs)} inputs were given")
-    system = _system(model, device)
+    system = _system(model, device, revision)
     outputs = system.translate(
         inputs, source=source, target=target, text=text, speech=out is not None,
         voice=str(voice) if voice else None, consent=consent, decoding=_decoding(candidates),
@@ -106,6 +115,7 @@ def speak(
     watermark: Annotated[bool, typer.Option(help="Mark the speech as generated.")] = True,
     candidates: Candidates = 4,
     model: Model = DEFAULT_MODEL,
+    revision: Revision = None,
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
 ) -> None:
@@ -113,7 +123,7 @@ def speak(
 
     Example: speechllm speak "turn on the lamp" --language en --out lamp.wav
     """
-    system = _system(model, device)
+    system = _system(model, device, revision)
     outputs = system.speak(
         [text], language=language, voice=str(voice) if voice else None, consent=consent, watermark=watermark, seed=seed,
         decoding=_decoding(candidates),
@@ -127,6 +137,7 @@ def convert(
     out: Annotated[Path, typer.Option("--out", "-o", help="Audio file to write (.wav, .flac).")],
     consent: Annotated[bool, typer.Option(help="I state that the speaker of --voice agreed to its use.")] = False,
     model: Model = DEFAULT_MODEL,
+    revision: Revision = None,
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
 ) -> None:
@@ -136,7 +147,8 @@ def convert(
     """
     from speechllm.pipelines.voices import convert_voice
 
-    (converted,) = convert_voice(_system(model, device), [str(audio)], voice=str(voice), consent=consent, seed=seed)
+    system = _system(model, device, revision)
+    (converted,) = convert_voice(system, [str(audio)], voice=str(voice), consent=consent, seed=seed)
     _save(converted, out)
 
 
@@ -150,6 +162,7 @@ def resynthesize(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Checkpoint, or folder with semantic_tokenizer/ codec/ acoustic/.")
     ] = DEFAULT_MODEL,
+    revision: Revision = None,
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     as_json: As = False,
@@ -177,7 +190,7 @@ def resynthesize(
     if judge and chosen is None:
         console.print(judges.why_none(code))
     report = run(
-        _speech_parts(model, device), [str(path) for path in audio], language=code, judge=chosen,
+        _speech_parts(model, device, revision), [str(path) for path in audio], language=code, judge=chosen,
         embedder=make_speaker_embedder(), texts=text or None, seed=seed,
     )  # fmt: skip
     _show_stages(report, as_json)
@@ -233,6 +246,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.json and report.html.")],
     config: Annotated[Path | None, typer.Option(help="YAML of evaluation settings.")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
+    revision: Revision = None,
     device: Device = "cpu",
 ) -> None:
     """Score a checkpoint on held-out data; writes JSON and a self-contained HTML report.
@@ -248,12 +262,13 @@ def evaluate(
         if config
         else build_config(EvaluationConfig, apply_overrides({}, overrides or []))
     )
-    report = evaluate_checkpoint(_system(model, device), corpus, settings)
+    report = evaluate_checkpoint(_system(model, device, revision), corpus, settings)
     results.print(write_report(report, out))
 
 
 def info(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or Hub id.")] = DEFAULT_MODEL,
+    revision: Revision = None,
 ) -> None:
     """Say what a checkpoint holds: sizes, vocabulary, tokenizers, stages.
 
@@ -263,7 +278,8 @@ def info(
 
     from speechllm.hub import describe_checkpoint
 
+    _check_revision(model, revision)
     table = Table(show_header=False, box=None)
-    for key, value in describe_checkpoint(model).items():
+    for key, value in describe_checkpoint(model, revision=revision).items():
         table.add_row(Text(key, style="bold"), str(value))
     results.print(table)

@@ -20,7 +20,9 @@ Long audio is cut at pauses, and a list gives what its items give one by one. `g
 """
 
 import logging
+import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers import AutoFeatureExtractor, AutoModelForCausalLM, Pipeline, PreTrainedModel
@@ -375,9 +377,16 @@ def _checkpoint(model: Any, processor: Any) -> Checkpoint:
             f"the {type(model).__name__} does not say where it came from; "
             "pass the checkpoint folder as model=, or processor=UnifiedProcessor"
         )
-    # Loaded by its name on the Hub, as code from a repository is: the other parts come from the same commit.
-    revision = getattr(model.config, "_commit_hash", None)
-    return load_checkpoint(model.name_or_path, model=model, device=model.device, revision=revision)
+    return load_checkpoint(model.name_or_path, model=model, device=model.device, revision=_commit_of_this_code())
+
+
+def _commit_of_this_code() -> str | None:
+    """Return the commit of the repository that this file was fetched from, if it was: all parts are taken from there.
+
+    transformers keeps code as transformers_modules/<owner>/<name>/<commit>/<folder>/<file>, and forgets the commit.
+    """
+    commit = Path(__file__).parents[1].name
+    return commit if re.fullmatch(r"[0-9a-f]{40}", commit) else None
 
 
 def _returned(steps: Generator[Any, None, TaskOutput]) -> TaskOutput:

@@ -10,7 +10,6 @@ Speech goes: semantic codes from the LM, acoustic codes (SoundStorm or AudioLM),
 """
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -23,7 +22,7 @@ from speechllm.errors import TaskError
 from speechllm.generation.candidates import decode_best, known_text
 from speechllm.generation.decode import DecodingConfig, LMDecoder
 from speechllm.hub import Checkpoint, load_checkpoint
-from speechllm.pipelines.long_audio import holds_speech, split_at_silence
+from speechllm.pipelines.long_audio import find_utterances
 from speechllm.pipelines.output import TaskOutput, join
 from speechllm.pipelines.speech_parts import AUDIO_TYPES, SpeechParts, Voice, check_voices
 from speechllm.safety import embed_watermark, require_consent
@@ -44,7 +43,7 @@ class EncodedSpeech:
     """One recording as semantic codes: encode once, run many tasks (`SpeechSystem.encode`)."""
 
     pieces: tuple[CodeSegment, ...]
-    "One, or several where long audio was cut at pauses; pieces of long audio that are silent are left out."
+    "One, or several where long audio was cut in its pauses; long pauses are left out."
     spans: tuple[tuple[float, float], ...] = ()
     "Start and end of each piece in seconds."
 
@@ -271,11 +270,12 @@ class SpeechSystem:
 
 
 def _pieces(audio: Audio, longest: float) -> list[tuple[Audio, tuple[float, float]]]:
-    """Return the pieces of a recording in which something is heard, each with its start and end in seconds."""
-    pieces = split_at_silence(audio, longest)
-    ends = np.cumsum([0, *(piece.num_samples for piece in pieces)]) / audio.sample_rate
-    spans = [(float(start), float(stop)) for start, stop in itertools.pairwise(ends)]
-    return [found for found, heard in zip(zip(pieces, spans, strict=True), holds_speech(pieces), strict=True) if heard]
+    """Return the utterances of a recording, each with its start and end in seconds."""
+    rate = audio.sample_rate
+    return [
+        (Audio(audio.samples[start:stop], rate), (start / rate, stop / rate))
+        for start, stop in find_utterances(audio, longest)
+    ]
 
 
 def _checked_text(tag: TaskTag, number: int, text: Input) -> str:

@@ -7,6 +7,7 @@ with FakeHub(token="hf_secret") as hub:
     hub.faults.append(Fault("POST", r"/commit/", after_bytes=100))   # the next commit breaks off after 100 bytes
 
 Repositories are lists of commits, and a commit is a whole mapping of names to contents: it is there or it is not.
+Models and datasets share their names here, which they do not on the Hub.
 Weights go through LFS, everything else inside the commit, as on the Hub; Xet is not spoken (HF_HUB_DISABLE_XET=1).
 """
 
@@ -30,7 +31,7 @@ import transformers.utils.hub
 import yaml
 from huggingface_hub import close_session, constants
 
-LFS_SUFFIXES = (".safetensors", ".bin", ".pt")
+LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".parquet")
 OWNER = "me"
 "The one namespace that the token may write to."
 
@@ -183,10 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/revision/(?P<revision>[^/]+)", "info"),
         ("GET", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/tree/(?P<revision>[^/]+)(?P<folder>/.*)?", "tree"),
         ("POST", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/paths-info/(?P<revision>[^/]+)", "paths_info"),
-        ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>[^/]+)", "preupload"),
-        ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>[^/]+)", "commit"),
-        ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/tag/(?P<revision>[^/]+)", "tag"),
-        ("POST", r"/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", "lfs_batch"),
+        ("POST", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>[^/]+)", "preupload"),
+        ("POST", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>[^/]+)", "commit"),
+        ("POST", r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)/tag/(?P<revision>[^/]+)", "tag"),
+        ("POST", r"/(?:datasets/)?(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", "lfs_batch"),
         ("PUT", r"/lfs/(?P<oid>[0-9a-f]{64})", "lfs_upload"),
         ("GET", r"/(?:datasets/)?(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)", "resolve"),
     )

@@ -1,13 +1,16 @@
 """Pieces of long audio: nothing lost, nothing twice, cut where it is quiet."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.pico_worker import VOLUME, trim
 from speechllm.audio import Audio
 from speechllm.errors import AudioError
-from speechllm.pipelines.long_audio import split_at_silence
+from speechllm.pipelines.long_audio import find_utterances, split_at_silence
 from tests.support.tiny import tiny_speech
 
 
@@ -64,3 +67,75 @@ def test_short_audio_stays_whole():
 def test_too_short_pieces_are_refused():
     with pytest.raises(AudioError, match=r"pieces of 0\.5 s are too short"):
         split_at_silence(tiny_speech(2.0), 0.5)
+
+
+def utterances(rng: np.random.Generator, pauses: list[float], noise: float = 0.0, rate: int = 16_000):
+    """Return a recording with a pause before each utterance, and where these lie, in samples."""
+    parts, places, position = [], [], 0
+    for number, seconds in enumerate(pauses):
+        speech = tiny_speech(rng.uniform(1.2, 4.0), seed=number).samples
+        pause = np.zeros(round(seconds * rate), np.float32)
+        places.append((position + len(pause), position + len(pause) + len(speech)))
+        parts += [pause, speech]
+        position += len(pause) + len(speech)
+    samples = np.concatenate(parts)
+    return Audio((samples + noise * rng.standard_normal(len(samples))).astype(np.float32), rate), places
+
+
+@given(
+    pauses=st.lists(st.floats(0.4, 4.0), min_size=6, max_size=10), noise=st.sampled_from([0.0, 1e-4, 1e-3]),
+    seed=st.integers(0, 3),
+)  # fmt: skip
+def test_every_utterance_is_a_piece_of_its_own_and_whole(pauses: list[float], noise: float, seed: int):
+    audio, places = utterances(np.random.default_rng(seed), pauses, noise)
+    found = find_utterances(audio, 6.0)
+    assert len(found) == len(places)
+    for (start, stop), (first, last) in zip(found, places, strict=True):
+        assert start <= first
+        assert stop >= last
+        assert stop - start <= 6.0 * 16_000
+        assert (stop - start) - (last - first) <= 1.6 * 16_000, "little silence is left around it"
+    assert all(stop <= again for (_, stop), (again, _) in itertools.pairwise(found))
+
+
+@given(seconds=st.floats(0.01, 40.0), max_seconds=st.floats(0.8, 12.0))
+def test_without_pauses_nothing_is_left_out(seconds: float, max_seconds: float):
+    audio = tiny_speech(seconds, sample_rate=8_000)
+    found = find_utterances(audio, max_seconds)
+    assert [start for start, _ in found] == [0, *(stop for _, stop in found[:-1])]
+    assert found[-1][1] == audio.num_samples
+    assert all(0 < stop - start <= max_seconds * 8_000 + 1 for start, stop in found)
+
+
+def test_silence_alone_is_left_to_the_model():
+    assert find_utterances(Audio(np.zeros(80_000, np.float32), 8_000), 4.0)[-1][1] == 80_000
+
+
+def test_speech_at_the_edges_of_long_silence():
+    """A minute of nothing between two words costs no pieces of nothing."""
+    speech, nothing = tiny_speech(2.0).samples, np.zeros(60 * 16_000, np.float32)
+    (first, second) = find_utterances(Audio(np.concatenate([nothing, speech, nothing, speech]), 16_000), 20.0)
+    assert first[1] - first[0] <= 2.8 * 16_000
+    assert second[1] - second[0] <= 2.8 * 16_000
+
+
+def test_synthetic_voices_are_cut_between_their_sentences():
+    """Real vowels, consonants and stops, from SVOX Pico: no cut falls into a sentence."""
+    engine = pytest.importorskip("py_nanotts").NanoTTS()
+    rng = np.random.default_rng(0)
+    parts, places, position = [], [], 0
+    texts = (
+        "Press one to send this message.", "The train to Paris leaves at half past eight.", "Stop that ticket.",
+        "Would you put the black cat back?", "It is ten past two.", "Turn off the kitchen light please.",
+    )  # fmt: skip
+    for text in texts:
+        pcm = engine.speak(text, voice="en-US", volume=VOLUME)
+        speech = trim(np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768)
+        pause = np.zeros(round(rng.uniform(0.35, 1.5) * 16_000), np.float32)
+        parts += [speech, pause]
+        places.append((position, position + len(speech)))
+        position += len(speech) + len(pause)
+    samples = np.concatenate(parts) + 1e-3 * rng.standard_normal(position)
+    found = find_utterances(Audio(samples.astype(np.float32), 16_000), 6.0)
+    for first, last in places:
+        assert any(start <= first + 1_600 and stop >= last - 1_600 for start, stop in found), (first, last, found)

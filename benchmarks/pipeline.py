@@ -1,0 +1,223 @@
+"""What `transformers.pipeline` costs on top of the model, what batches gain, and long audio with its seams.
+
+    python -m benchmarks.pipeline runs/quickstart/checkpoint runs/quickstart/corpus
+
+The bare call is what a program would write with the parts in hand: encode the sound, build the prompts, decode; for
+speech the acoustic model, the codec and the watermark as well. Outputs of both are compared before anything is timed.
+Long audio is a recording of many test sentences with pauses and a little noise: its word error rate, against that of
+the same sentences one by one, says what the seams cost.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import transformers
+import typer
+
+import speechllm  # noqa: F401 - teaches transformers.pipeline
+from benchmarks.machine import RESULTS, measure_machine, threads
+from benchmarks.measure import Clock, Spread, clock_for, interleave, ratio, table, write_text
+from speechllm.audio import Audio, load_audio
+from speechllm.data.prepare import read_corpus
+from speechllm.data.records import Record
+from speechllm.generation.cascade import synthesize
+from speechllm.generation.decode import DecodingConfig
+from speechllm.metrics import WER, make_normaliser
+from speechllm.pipelines.system import SpeechSystem
+from speechllm.safety import embed_watermark
+from speechllm.segments import CodeSegment, TextSegment
+from speechllm.tasks import TaskTag
+
+PAUSES_SECONDS = (0.25, 0.7)
+"Between two sentences of long audio: shortest and longest."
+NOISE = 10 ** (-70 / 20)
+"Of long audio, beside sound of up to 1: there is no digital silence to look for."
+BATCH_SIZES = (1, 4, 16)
+
+
+make_pipeline: Any = transformers.pipeline
+"Typed for the tasks that transformers has itself."
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task: the pipeline and the bare call on the same inputs, and what each gives."""
+
+    name: str
+    inputs: list[Any]
+    pipe: Callable[[list[Any], int], list[Any]]
+    bare: Callable[[list[Any]], list[Any]]
+
+
+def jobs(checkpoint: str, system: SpeechSystem, records: list[Record]) -> list[Job]:
+    """Return recognition and translation of the sentences, and speech of the texts."""
+    audios, texts = [heard(record) for record in records], [record.text for record in records]
+    recognise = make_pipeline("automatic-speech-recognition", model=checkpoint, device="cpu")
+    translate = make_pipeline("translation", model=checkpoint, device="cpu", src_lang="en", tgt_lang="fr")
+    speak = make_pipeline("text-to-speech", model=checkpoint, device="cpu")
+    return [
+        Job(
+            "speech recognition", audios,
+            lambda given, size: [one["text"] for one in recognise(given, batch_size=size)],
+            lambda given: bare_text(system, TaskTag.of("ASR", "en"), given),
+        ),
+        Job(
+            "text translation", texts,
+            lambda given, size: [one["translation_text"] for one in translate(given, batch_size=size)],
+            lambda given: bare_text(system, TaskTag.of("MT", "en", "fr"), given),
+        ),
+        Job(
+            "text to speech", texts,
+            lambda given, size: [one["audio"] for one in speak(given, batch_size=size)],
+            lambda given: bare_speech(system, given),
+        ),
+    ]  # fmt: skip
+
+
+def heard(record: Record) -> Audio:
+    """Return the sound of a sentence at 16 kHz."""
+    assert record.audio is not None, f"{record.id} has no audio"
+    return load_audio(record.audio, 16_000)
+
+
+def bare_text(system: SpeechSystem, tag: TaskTag, given: list[Any]) -> list[str]:
+    """Return texts by the decoder alone."""
+    decoded = system.decoder.decode(system.processor(tag, given), [tag.output_modalities] * len(given))
+    return [one.segments[-1].text for one in decoded if isinstance(one.segments[-1], TextSegment)]
+
+
+def bare_speech(system: SpeechSystem, given: list[str]) -> list[np.ndarray]:
+    """Return speech by the decoder, the acoustic model and the codec, marked."""
+    tag = TaskTag.of("TTS", "en")
+    decoded = system.decoder.decode(system.processor(tag, given), [tag.output_modalities] * len(given))
+    codes = [one.segments[0].codes for one in decoded if isinstance(one.segments[0], CodeSegment)]
+    acoustic, codec = system.sound_parts()
+    return [embed_watermark(audio).samples for audio in synthesize(codes, acoustic, codec, voice=None, seed=0)]
+
+
+def overhead(job: Job, size: int, rounds: int, clock: Clock) -> list[str]:
+    """Return a row: seconds of both, and their ratio; refuse contestants that differ."""
+    given = job.inputs[:size]
+    for ours, theirs in zip(job.pipe(given, size), job.bare(given), strict=True):
+        assert np.array_equal(ours, theirs), f"{job.name}: the pipeline and the bare call differ"
+    seconds = interleave(
+        {"pipe": lambda: job.pipe(given, size), "bare": lambda: job.bare(given)}, rounds=rounds, clock=clock
+    )
+    pipe, bare = (Spread.of([1_000 * s for s in seconds[name]]).show() for name in ("pipe", "bare"))
+    return [job.name, str(size), pipe, bare, ratio(seconds["pipe"], seconds["bare"]).show(2)]
+
+
+def batches(job: Job, rounds: int, clock: Clock) -> list[list[str]]:
+    """Return a row for each size of batch, on the same inputs."""
+    seconds = interleave(
+        {str(size): lambda size=size: job.pipe(job.inputs, size) for size in BATCH_SIZES}, rounds=rounds, clock=clock
+    )
+    return [
+        [
+            job.name, str(size),
+            Spread.of([len(job.inputs) / s for s in seconds[str(size)]]).show(1),
+            ratio(seconds["1"], seconds[str(size)]).show(2),
+        ]
+        for size in BATCH_SIZES
+    ]  # fmt: skip
+
+
+def long_recording(records: list[Record]) -> Audio:
+    """Return all sentences one after the other, with pauses and noise."""
+    rng = np.random.default_rng(0)
+    parts: list[np.ndarray] = []
+    for record in records:
+        pause = np.zeros(round(rng.uniform(*PAUSES_SECONDS) * 16_000), np.float32)
+        parts += [heard(record).samples, pause]
+    samples = np.concatenate(parts)
+    return Audio((samples + NOISE * rng.standard_normal(len(samples))).astype(np.float32), 16_000)
+
+
+def long_audio(checkpoint: str, records: list[Record], pieces: list[float | None], clock: Clock) -> list[list[str]]:
+    """Return a row for each length of pieces: real-time factor and word error rate; the first one by one."""
+    recognise = make_pipeline("automatic-speech-recognition", model=checkpoint, device="cpu")
+    recognise.system.decoding = DecodingConfig()
+    audio = long_recording(records)
+    reference = " ".join(record.text for record in records)
+    rng = np.random.default_rng(1)
+    alone = [heard(record) for record in records]
+    noisy = [Audio(a.samples + NOISE * rng.standard_normal(a.num_samples).astype(np.float32), 16_000) for a in alone]
+    ways: dict[str, Callable[[], str]] = {
+        "sentence by sentence": lambda: " ".join(one["text"] for one in recognise(noisy, batch_size=32)),
+        **{f"{s or 20:g} s at most": lambda s=s: recognise(audio, chunk_length_s=s or 0)["text"] for s in pieces},
+    }
+    rows = []
+    for name, run in ways.items():
+        start = clock()
+        text = run()
+        seconds = clock() - start
+        score = WER.score([reference], [text], normaliser=make_normaliser("spoken", "en"))
+        assert score.value is not None
+        missing = len(reference.split()) - len(text.split())
+        rows.append([name, f"{seconds / audio.duration_seconds:.4f}", f"{score.value:.1f}", f"{missing:+d}"])
+    return rows
+
+
+def main(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint that can speak.")],
+    corpus: Annotated[Path, typer.Argument(help="Corpus with English test sentences.")],
+    out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "pipeline.md",
+    rounds: Annotated[int, typer.Option(help="How often the candidates take turns.")] = 3,
+    num_inputs: Annotated[int, typer.Option(help="Sentences in a batch, at most.")] = 16,
+    num_sentences: Annotated[int, typer.Option(help="Sentences in the long recording.")] = 100,
+    quick: Annotated[bool, typer.Option(help="Few inputs, to see that it runs.")] = False,
+) -> None:
+    """Time the pipelines on one thread and write the tables."""
+    machine, clock = measure_machine(num_threads=1, quick=quick), clock_for(1)
+    records = [record for record in read_corpus(corpus, "test") if record.language == "en"][
+        : 4 if quick else num_sentences
+    ]
+    few = records[: 4 if quick else num_inputs]
+    rounds, sizes = (2, (1, 2)) if quick else (rounds, (1, 8))
+    with threads(1):
+        tasks = jobs(checkpoint, SpeechSystem.from_pretrained(checkpoint), few)
+        costs = [overhead(job, size, rounds, clock) for job in tasks for size in sizes]
+        gains = [row for job in tasks for row in batches(job, rounds, clock)]
+        length = long_recording(records).duration_seconds
+        seams = long_audio(checkpoint, records, [3.0, 6.0, None], clock)
+    shortest, longest = PAUSES_SECONDS
+    options = f"--rounds {rounds} --num-inputs {num_inputs} --num-sentences {num_sentences}"
+    command = f"python -m benchmarks.pipeline CHECKPOINT CORPUS {'--quick' if quick else options}"
+    text = f"""# Pipelines
+
+`{command}`
+
+{machine.describe()}
+
+Median (min to max) over rounds, candidates taking turns; greedy decoding, float32. Inputs are arrays and texts in
+memory.
+
+## On top of the model
+
+The bare call has the parts in hand: tokenizer, processor, decoder, and for speech acoustic model, codec and watermark.
+Its outputs are equal to those of the pipeline. At most 1.10 is wanted.
+
+{table(["task", "inputs", "pipeline, ms", "bare call, ms", "pipeline / bare"], costs)}
+
+## Batches
+
+The same {len(few)} inputs by different `batch_size`.
+
+{table(["task", "batch_size", "inputs/s", "speed-up"], gains)}
+
+## Long audio
+
+{len(records)} test sentences in one recording of {length:.0f} s, with pauses of {shortest} to {longest} s and noise at
+-70 dB, recognised in pieces between pauses, of at most so many seconds (`chunk_length_s`). Missing words: of
+the reference less those written.
+
+{table(["pieces", "real-time factor", "WER, %", "missing words"], seams)}
+"""
+    typer.echo(write_text(out, text))
+
+
+if __name__ == "__main__":
+    typer.run(main)
