@@ -32,6 +32,7 @@ from tests.support.tiny_report import tiny_report
 
 ROOT = Path(__file__).parents[2]
 REPO = "me/tiny"
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 WALK = """
 import importlib.abc, json, sys
@@ -89,8 +90,9 @@ def walk(
     who: str, model: object, recording: Path, home: Path, hub: FakeHub | None = None, revision: str = ""
 ) -> dict[str, Any]:
     """Do every task in a new process, which finds the fake Hub, or none, by its environment."""
-    variables = hub.environment(home) if hub is not None else {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
-    environment = {**os.environ, "HF_MODULES_CACHE": str(home / "modules"), **variables}
+    variables = hub.environment(home) if hub is not None else OFFLINE
+    places = {"HF_HOME": str(home), "HF_HUB_CACHE": str(home / "cache"), "HF_MODULES_CACHE": str(home / "modules")}
+    environment = {**os.environ, **variables, **places}
     command = [sys.executable, "-c", WALK, who, str(model), str(recording), revision]
     done = subprocess.run(
         command, cwd=ROOT if who == "with" else home, env=environment, capture_output=True, text=True, timeout=280
