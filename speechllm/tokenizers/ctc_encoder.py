@@ -189,16 +189,24 @@ class CTCFeatures:
 
     def transcribe(self, audio: Audio) -> str:
         """Return what the CTC head writes, greedily: how much of the words the encoder hears."""
-        texts: list[str] = []
+        return " ".join(self.encoder.greedy_text(log_probs) for log_probs in self._emissions(audio))
+
+    def log_probs(self, audio: Audio) -> Float[Tensor, "E V"]:
+        """Return the logarithm of each symbol's probability at each emission, the blank's first."""
+        return torch.cat(self._emissions(audio))
+
+    def _emissions(self, audio: Audio) -> list[Float[Tensor, "E V"]]:
+        """Return what the CTC head says of each chunk."""
+        found: list[Tensor] = []
 
         def collect(samples: Float[Tensor, " S"]) -> Float[Tensor, "T D"]:
             output = self._run(samples)
-            texts.append(self.encoder.greedy_text(output.log_probs[0]))
+            found.append(output.log_probs[0])
             return output.states[-1][0]
 
         audio, seconds = audio.resampled(self.sample_rate), self.config.chunk_seconds
         encode_in_chunks(audio, self.sample_rate, self._hop, seconds, collect)
-        return " ".join(texts)
+        return found
 
     def _encode(self, samples: Float[Tensor, " S"]) -> Float[Tensor, "T D"]:
         states = self._run(samples).states
