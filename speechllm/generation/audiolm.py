@@ -113,7 +113,7 @@ def continue_speech(
 
     Args:
         model: with a semantic stage.
-        prompts: some seconds of speech each (`encode_voice`); 3 s in the paper.
+        prompts: some seconds of speech each (`encode_start`); 3 s in the paper.
         seconds: length of what is added, at most; it ends earlier where the model closes it.
         seed: of all draws.
         sampling: in place of the model's temperatures.

@@ -4,7 +4,7 @@
     voice.semantic_codes.shape, voice.acoustic_codes.shape        # (38,), (4, 76) at 12.5 and 25 frames a second
 
 Shorter speech is repeated until it fills the prompt, longer speech is cut. (AudioPaLM,
-arXiv:2306.12925, section 3.3.)
+arXiv:2306.12925, section 3.3.) Speech that is to be continued must end where it ends: `encode_start`.
 """
 
 from collections.abc import Sequence
@@ -72,11 +72,37 @@ def encode_voice(
     Raises:
         AudioError: the audio is empty or holds less than one semantic code.
     """
-    cropped = audio.cropped(0.0, seconds)
-    (semantic,) = semantic_tokenizer.encode([cropped])
-    with torch.no_grad():
-        waveform = torch.from_numpy(cropped.resampled(codec.sample_rate).samples)
-        codes = codec.encode(waveform[None])[0, : acoustic.config.num_codebooks].cpu().numpy()
+    prompt = _encode(audio.cropped(0.0, seconds), semantic_tokenizer, codec, acoustic)
     repeat = acoustic.config.frames_per_condition
     # The last code may cover a partial frame; what the codec has not got is left out by `tiled`.
-    return VoicePrompt(semantic, codes).tiled(prompt_length(codec.frame_rate, repeat, seconds), repeat)
+    return prompt.tiled(prompt_length(codec.frame_rate, repeat, seconds), repeat)
+
+
+def encode_start(
+    audio: Audio,
+    semantic_tokenizer: SemanticEncoder,
+    codec: Codec,
+    acoustic: AcousticModel,
+    *,
+    seconds: float = PROMPT_SECONDS,
+) -> VoicePrompt:
+    """Return the first `seconds` of `audio` as what is to be continued: whole codes alone, and nothing repeated.
+
+    Raises:
+        AudioError: the audio is empty or holds less than one semantic code.
+    """
+    cropped, repeat = audio.cropped(0.0, seconds), acoustic.config.frames_per_condition
+    prompt = _encode(cropped, semantic_tokenizer, codec, acoustic)
+    # Tokenizer and codec fill up their last frame with silence.
+    num_whole = int(cropped.duration_seconds * codec.frame_rate / repeat + 1e-6)
+    if num_whole == 0:
+        raise AudioError("the start holds no whole semantic code; give at least a tenth of a second")
+    return VoicePrompt(prompt.semantic_codes[:num_whole], prompt.acoustic_codes[:, : num_whole * repeat])
+
+
+def _encode(audio: Audio, semantic_tokenizer: SemanticEncoder, codec: Codec, acoustic: AcousticModel) -> VoicePrompt:
+    (semantic,) = semantic_tokenizer.encode([audio])
+    with torch.no_grad():
+        waveform = torch.from_numpy(audio.resampled(codec.sample_rate).samples)
+        codes = codec.encode(waveform[None])[0, : acoustic.config.num_codebooks].cpu().numpy()
+    return VoicePrompt(semantic, codes)

@@ -8,7 +8,7 @@ from speechllm.audio import Audio
 from speechllm.errors import AudioError, CheckpointError, ConfigError, VocabularyError
 from speechllm.generation.cascade import synthesize
 from speechllm.generation.soundstorm import fill_at_once
-from speechllm.generation.voice import VoicePrompt, encode_voice, prompt_length
+from speechllm.generation.voice import VoicePrompt, encode_start, encode_voice, prompt_length
 from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
 from speechllm.nn.conformer import ConformerConfig
 from speechllm.tokenizers.fake import FakeSemanticTokenizer
@@ -152,6 +152,20 @@ def test_a_prompt_has_three_seconds_repeated_or_cut(codec, acoustic):
     short = encode_voice(Audio(noise[:6_400], 16_000), tokenizer, codec, acoustic)
     assert np.array_equal(short.semantic_codes[:5], short.semantic_codes[5:10])
     assert np.array_equal(short.acoustic_codes[:, :10], short.acoustic_codes[:, 10:20])
+
+
+def test_what_is_to_be_continued_ends_where_it_ends(codec, acoustic):
+    tokenizer = FakeSemanticTokenizer(SEMANTIC, frame_rate=12.5)
+    noise = torch.randn(80_000, generator=torch.Generator().manual_seed(2)).numpy() * 0.1
+    for seconds, num_codes in ((0.4, 5), (1.0, 12), (3.0, 37), (5.0, 37)):
+        audio = Audio(noise[: int(seconds * 16_000)], 16_000)
+        start, voice = (encode(audio, tokenizer, codec, acoustic) for encode in (encode_start, encode_voice))
+        assert start.semantic_codes.shape == (num_codes,), "whole codes alone: 3 s are 37.5 of them"
+        assert start.acoustic_codes.shape == (K, 2 * num_codes)
+        assert np.array_equal(start.semantic_codes, voice.semantic_codes[:num_codes])
+        assert np.array_equal(start.acoustic_codes, voice.acoustic_codes[:, : 2 * num_codes])
+    with pytest.raises(AudioError, match="no whole semantic code"):
+        encode_start(Audio(noise[:800], 16_000), tokenizer, codec, acoustic)
 
 
 def test_prompts_of_another_rate_and_empty_prompts(codec, acoustic):
