@@ -32,7 +32,8 @@ from speechllm.models.stage_layouts import STAGES, CodeSizes, StageLayout, remov
 from speechllm.models.token_lm import StageLMConfig, TokenLM
 from speechllm.tokenizers.codec import Codec
 from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
-from speechllm.training.soundstorm import AcousticUtterance, encode_utterances, fit_to_codes, frames_per_condition
+from speechllm.training.soundstorm import frames_per_condition
+from speechllm.training.utterances import AcousticUtterance, encode_utterances, fit_to_codes
 
 POOL = 8
 "Batches over which utterances are sorted by length: little padding, and neighbours still change with the epoch."
@@ -206,6 +207,7 @@ def train_audiolm(
     out: str | Path,
     *,
     tokens_folder: str | Path | None = None,
+    codes_file: str | Path | None = None,
 ) -> tuple[AudioLM, dict[str, LoopReport]]:
     """Train the stages on the training split of a prepared corpus and save the model in `out`.
 
@@ -218,14 +220,16 @@ def train_audiolm(
         config: the stages.
         out: folder of the model.
         tokens_folder: made by `tokenize_corpus` from the same corpus with this tokenizer: its codes are taken.
+        codes_file: see `encode_utterances`.
 
     Raises:
         ConfigError: the codec does not fit the semantic tokenizer or the config.
         DataError: the corpus has no speech to train on.
     """
     utterances = encode_utterances(
-        corpus_folder, semantic_tokenizer, codec, num_codebooks=config.num_codebooks, tokens_folder=tokens_folder
-    )
+        corpus_folder, semantic_tokenizer, codec, num_codebooks=config.num_codebooks, tokens_folder=tokens_folder,
+        codes_file=codes_file,
+    )  # fmt: skip
     if config.join_speakers:
         runs = [run for run in (config.semantic, config.coarse, config.fine) if run is not None]
         longest = max(run.lm.window_seconds for run in runs)

@@ -24,14 +24,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from speechllm.data.tokenize import Tokenizer, read_tokens
+from speechllm.data.tokenize import Tokenizer
 from speechllm.errors import ConfigError, DataError
 from speechllm.models.soundstorm import SoundStorm, SoundStormConfig, TiedCodes, mark_speaker, take_weights
 from speechllm.nn.conformer import ConformerConfig, length_mask
 from speechllm.tokenizers.codec import Codec
-from speechllm.training.codec import training_audio
 from speechllm.training.dialogues import DialogueConfig, Turn, plan_rows
 from speechllm.training.loop import LoopConfig, LoopReport, save_once, train_stage
+from speechllm.training.utterances import AcousticUtterance, encode_utterances, fit_to_codes
 
 LENGTH_MULTIPLE = 32
 "Batches are padded to a multiple of so many frames."
@@ -91,15 +91,6 @@ class SoundStormStageConfig:
     "What a batch holds."
     seed: int = 0
     "Of initial weights, order and masks."
-
-
-@dataclass(frozen=True, eq=False)
-class AcousticUtterance:
-    """One training utterance: semantic [T / r] and acoustic [K, T] codes, r codec frames per semantic code."""
-
-    semantic: np.ndarray
-    acoustic: np.ndarray
-    speaker: str = ""
 
 
 class MaskedCodes(NamedTuple):
@@ -346,53 +337,12 @@ def padded_length(num_frames: int) -> int:
     return -(-num_frames // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
-def fit_to_codes(utterance: AcousticUtterance, repeat: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return semantic [T] and acoustic [K, T * repeat] cut to the semantic codes that are covered whole."""
-    semantic, acoustic = utterance.semantic, utterance.acoustic
-    T = min(len(semantic), acoustic.shape[1] // repeat)
-    if T == 0 or abs(len(semantic) * repeat - acoustic.shape[1]) > 2 * repeat:
-        raise DataError(
-            f"{len(semantic)} semantic codes do not fit {acoustic.shape[1]} codec frames at {repeat} frames a code; "
-            "make both from the same audio"
-        )
-    return semantic[:T].astype(np.int64), acoustic[:, : T * repeat].astype(np.int64)
-
-
 def _same_speaker(speakers: Sequence[str]) -> list[list[int]]:
     """Return for each utterance those of its speaker; none where the speaker is unknown or said nothing else."""
     by_speaker: dict[str, list[int]] = {}
     for i, speaker in enumerate(speakers):
         by_speaker.setdefault(speaker, []).append(i)
     return [by_speaker[s] if s and len(by_speaker[s]) > 1 else [] for s in speakers]
-
-
-def encode_utterances(
-    corpus_folder: str | Path,
-    semantic_tokenizer: Tokenizer,
-    codec: Codec,
-    *,
-    num_codebooks: int,
-    tokens_folder: str | Path | None = None,
-) -> list[AcousticUtterance]:
-    """Return both kinds of codes for each spoken side of the training split.
-
-    Args:
-        corpus_folder: made by `prepare_corpus`.
-        semantic_tokenizer: makes the semantic codes.
-        codec: makes the acoustic codes.
-        num_codebooks: levels to keep.
-        tokens_folder: made by `tokenize_corpus` from the same corpus with this tokenizer: its codes are taken.
-    """
-    known: dict[str, list[np.ndarray]] = {}
-    if tokens_folder is not None:
-        for row in read_tokens(tokens_folder, "train", expected_fingerprint=semantic_tokenizer.fingerprint):
-            known[row.id] = [codes for codes in (row.codes, row.translation_codes) if codes is not None]
-    utterances = []
-    for record_id, speaker, audio in training_audio(corpus_folder, codec.sample_rate):
-        semantic = known[record_id].pop(0) if known.get(record_id) else semantic_tokenizer.encode([audio])[0]
-        acoustic = codec.encode(torch.from_numpy(audio.samples)[None])[0, :num_codebooks]
-        utterances.append(AcousticUtterance(semantic, acoustic.cpu().numpy(), speaker))
-    return utterances
 
 
 def train_soundstorm(
@@ -403,18 +353,21 @@ def train_soundstorm(
     out: str | Path,
     *,
     tokens_folder: str | Path | None = None,
+    codes_file: str | Path | None = None,
 ) -> tuple[SoundStorm, LoopReport]:
     """Train SoundStorm on the training split of a prepared corpus and save it in `out`.
 
-    Called again after a kill it goes on from its last checkpoint in `out`/run and ends with the same weights.
+    Called again after a kill it goes on from its last checkpoint in `out`/run and ends with the same weights. See
+    `encode_utterances` for where codes come from.
 
     Raises:
         ConfigError: the codec's frame rate is no whole multiple of the semantic tokenizer's.
         DataError: the corpus has no speech to train on.
     """
     utterances = encode_utterances(
-        corpus_folder, semantic_tokenizer, codec, num_codebooks=config.num_codebooks, tokens_folder=tokens_folder
-    )
+        corpus_folder, semantic_tokenizer, codec, num_codebooks=config.num_codebooks, tokens_folder=tokens_folder,
+        codes_file=codes_file,
+    )  # fmt: skip
     model = build_soundstorm(semantic_tokenizer, codec, config)
     if config.start_from is None:
         fit_start(model, utterances)

@@ -28,7 +28,8 @@ from speechllm.training.loop import LoopConfig, train_stage
 from speechllm.training.neural_codec import NeuralCodecTrainConfig, train_neural_codec
 from speechllm.training.optim import OptimizerConfig
 from speechllm.training.recordings import Recordings
-from speechllm.training.soundstorm import AcousticUtterance, SoundStormStage, SoundStormTrainConfig
+from speechllm.training.soundstorm import SoundStormStage, SoundStormTrainConfig
+from speechllm.training.utterances import AcousticUtterance
 from tests.support.tiny import tiny_model
 from tests.support.tiny_codecs import tones
 

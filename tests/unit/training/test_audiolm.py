@@ -29,7 +29,7 @@ from speechllm.training.audiolm import (
 from speechllm.training.codec import train_codec
 from speechllm.training.loop import LoopConfig, train_stage
 from speechllm.training.optim import OptimizerConfig
-from speechllm.training.soundstorm import AcousticUtterance
+from speechllm.training.utterances import AcousticUtterance
 
 SIZES = CodeSizes(num_conditions=7, codebook_size=6, num_codebooks=4, num_coarse=2)
 DECODER = DecoderConfig(width=32, num_layers=1, num_heads=2, feed_forward=64)
