@@ -15,10 +15,11 @@ with, and those of attention. What a program computes beyond that (logits that n
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from speechllm.generation.sampling import SamplingConfig
@@ -28,10 +29,14 @@ from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
 from speechllm.models.stage_layouts import CodeSizes, StageName, stage_layout
 from speechllm.models.token_lm import DecoderConfig, StageLMConfig, TokenLM
 from speechllm.nn.conformer import ConformerConfig
+from speechllm.nn.rvq import RVQConfig
+from speechllm.nn.seanet import SEANetConfig
+from speechllm.tokenizers.soundstream import SoundStreamCodec, SoundStreamConfig
 from speechllm.training.audiolm import TokenLMStage
 from speechllm.training.loop import Stage
 from speechllm.training.optim import OptimizerConfig, build_optimizer
-from speechllm.training.soundstorm import AcousticUtterance, SoundStormStage, SoundStormTrainConfig, padded_length
+from speechllm.training.soundstorm import SoundStormStage, SoundStormTrainConfig, padded_length
+from speechllm.training.utterances import AcousticUtterance
 
 FRAMES_PER_CONDITION = 2
 
@@ -62,6 +67,10 @@ class Sizes:
     "Chunks of long audio that the fine stage makes side by side."
     short_frames: int = 6
     "Frames of the fine stage for entrants that are too slow for all."
+    codec_width: int = 32
+    "Channels C of the codec that makes sound of SoundStorm's codes."
+    device: str = "cpu"
+    "Where our models are; the peers stay on the CPU."
 
     @property
     def iterations(self) -> tuple[int, ...]:
@@ -76,8 +85,12 @@ class Sizes:
 
 QUICK = Sizes(
     width=32, num_layers=1, num_heads=2, num_codes=16, num_codebooks=3, num_coarse=1, first_iterations=2,
-    spoken_frames=10, batch_size=2, trained_frames=10, stage_frames=4, num_chunks=2, short_frames=2,
+    spoken_frames=10, batch_size=2, trained_frames=10, stage_frames=4, num_chunks=2, short_frames=2, codec_width=4,
 )  # fmt: skip
+
+
+PAPER = Sizes(width=1024, num_layers=12, num_heads=16, spoken_frames=1500, stage_frames=150)
+"Those of SoundStorm (arXiv:2305.09636, section 3.2) and AudioLM (arXiv:2209.03143, section 4); 30 s of audio."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +116,15 @@ class Entrant:
 def soundstorm_generation(sizes: Sizes, *, feed_forward_factor: int = 4, dtype: torch.dtype = torch.float32) -> Entrant:
     """Return our SoundStorm, the paper's form (free tables and heads), decoding one row."""
     model = build_soundstorm(sizes, feed_forward_factor).eval()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(sizes.device).manual_seed(0)
     T = sizes.spoken_frames
-    condition = torch.randint(sizes.num_codes, (1, T), generator=generator)
+    condition = torch.randint(sizes.num_codes, (1, T), generator=generator, device=sizes.device)
 
     def run() -> Tensor:
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        with torch.autocast(condition.device.type, dtype, enabled=dtype != torch.float32):
             return soundstorm_decode(
-                model, condition, prompt=None, lengths=torch.tensor([T]), iterations=sizes.iterations,
-                generator=generator,
+                model, condition, prompt=None, lengths=torch.tensor([T], device=sizes.device),
+                iterations=sizes.iterations, generator=generator,
             )  # fmt: skip
 
     weights = soundstorm_weights(model)
@@ -123,6 +136,28 @@ def soundstorm_generation(sizes: Sizes, *, feed_forward_factor: int = 4, dtype: 
         operations=sum(sizes.iterations) * bidirectional_operations(sizes, weights, T),
         dtype=dtype_name(dtype),
     )
+
+
+def soundstorm_speech(sizes: Sizes, *, dtype: torch.dtype = torch.float32) -> Entrant:
+    """Return `soundstorm_generation` with a SoundStream decoder behind it, in float32: codes and then sound."""
+    codes, codec = soundstorm_generation(sizes, dtype=dtype), build_codec(sizes)
+
+    def run() -> Tensor:
+        drawn = codes.run()
+        assert isinstance(drawn, Tensor), "SoundStorm gives codes"
+        return codec.decode(drawn)
+
+    return replace(codes, name=f"{codes.name}, with codec", run=run)
+
+
+def codec_decoding(sizes: Sizes) -> Entrant:
+    """Return the SoundStream decoder alone, on random codes of as many seconds as SoundStorm generates."""
+    codec, T = build_codec(sizes), sizes.spoken_frames
+    codes = torch.randint(sizes.num_codes, (1, sizes.num_codebooks, T), device=sizes.device)
+    return Entrant(
+        name="codec alone, fp32", run=lambda: codec.decode(codes), amount=T / sizes.frame_rate,
+        num_weights=matrix_weights(codec.decoder), operations=0.0,
+    )  # fmt: skip
 
 
 def soundstorm_training(sizes: Sizes, *, feed_forward_factor: int = 4, dtype: torch.dtype = torch.float32) -> Entrant:
@@ -143,15 +178,17 @@ def soundstorm_training(sizes: Sizes, *, feed_forward_factor: int = 4, dtype: to
     )
 
 
-def stage_generation(sizes: Sizes, stage: StageName, *, num_rows: int = 1) -> Entrant:
-    """Return our token LM of one AudioLM stage, decoding rows with its cache.
+def stage_generation(
+    sizes: Sizes, stage: StageName, *, num_rows: int = 1, dtype: torch.dtype = torch.float32
+) -> Entrant:
+    """Return our token LM of one AudioLM stage, decoding rows with its cache; its weights are of `dtype`.
 
     Several rows are what long audio is for the fine stage: chunks, side by side.
     """
-    lm = build_stage(sizes, stage).eval()
+    lm = build_stage(sizes, stage).eval().to(dtype)
     generator = np.random.default_rng(0)
     num_prefix, T = len(lm.layout.prefix_blocks), sizes.stage_frames
-    prefix_length = T // FRAMES_PER_CONDITION if stage == "coarse" else T
+    prefix_length = {"semantic": 0, "coarse": T // FRAMES_PER_CONDITION, "fine": T}[stage]
     K = lm.layout.num_levels
     requests = [
         StageRequest(
@@ -169,13 +206,15 @@ def stage_generation(sizes: Sizes, stage: StageName, *, num_rows: int = 1) -> En
     trunk, head = matrix_weights(lm.trunk.layers), matrix_weights(lm.heads[-1])
     num_given, cache_width = requests[0].prefix.size + 1, 2 * sizes.num_layers * sizes.width
     return Entrant(
-        name=name_of("speechllm", torch.float32, "" if num_rows == 1 else f", {num_rows} rows"),
+        name=f"speechllm, {'fp32' if dtype == torch.float32 else 'bf16'}"
+        + (f", {num_rows} rows" if num_rows > 1 else ""),
         run=run,
         amount=num_rows * K * T,
         num_weights=trunk + head,
         operations=num_rows * causal_operations(sizes, trunk, head, num_given, K * T),
         # a token's weights serve all rows; each row has a cache of its own
-        streamed_bytes=streamed_bytes(trunk + head, num_rows * cache_width, num_given, K * T),
+        streamed_bytes=dtype.itemsize * streamed_numbers(trunk + head, num_rows * cache_width, num_given, K * T),
+        dtype=dtype_name(dtype),
     )
 
 
@@ -208,10 +247,12 @@ def training_step(stage: Stage, model: nn.Module, dtype: torch.dtype) -> Callabl
     optimizer = build_optimizer(model, OptimizerConfig(kind="adamw"))
     steps = iter(range(1_000_000))
     model.train()
+    device = next(model.parameters()).device
 
     def run() -> float:
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss, _ = stage.loss(stage.batch(next(steps)))
+        batch = send_to_device(stage.batch(next(steps)), device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            loss, _ = stage.loss(batch)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -231,7 +272,17 @@ def build_soundstorm(sizes: Sizes, feed_forward_factor: int) -> SoundStorm:
         num_conditions=sizes.num_codes, num_codebooks=sizes.num_codebooks, codebook_size=sizes.num_codes,
         frames_per_condition=FRAMES_PER_CONDITION, tied=False, trunk=trunk,
     )  # fmt: skip
-    return SoundStorm(config)
+    return SoundStorm(config).to(sizes.device)
+
+
+def build_codec(sizes: Sizes) -> SoundStreamCodec:
+    """Return a SoundStream of SoundStorm's rate, 320 samples a frame at 16 kHz, with random weights."""
+    torch.manual_seed(0)
+    config = SoundStreamConfig(
+        seanet=SEANetConfig(width=sizes.codec_width, latent_width=16 * sizes.codec_width, strides=(2, 4, 5, 8)),
+        quantizer=RVQConfig(num_codebooks=sizes.num_codebooks, codebook_size=sizes.num_codes),
+    )
+    return SoundStreamCodec(config).eval().to(sizes.device)
 
 
 def build_stage(sizes: Sizes, stage: StageName) -> TokenLM:
@@ -248,7 +299,8 @@ def build_stage(sizes: Sizes, stage: StageName) -> TokenLM:
     decoder = DecoderConfig(
         width=sizes.width, num_layers=sizes.num_layers, num_heads=sizes.num_heads, feed_forward=inner
     )
-    return TokenLM(StageLMConfig(decoder=decoder, window_seconds=sizes.stage_frames / sizes.frame_rate), layout)
+    config = StageLMConfig(decoder=decoder, window_seconds=sizes.stage_frames / sizes.frame_rate)
+    return TokenLM(config, layout).to(sizes.device)
 
 
 def utterances(sizes: Sizes, num_frames: int) -> list[AcousticUtterance]:
@@ -285,10 +337,10 @@ def causal_operations(sizes: Sizes, trunk: int, head: int, num_given: int, num_n
     return 2 * trunk * num_read + 2 * head * num_new + 4 * pairs * sizes.width * sizes.num_layers
 
 
-def streamed_bytes(num_weights: int, cache_width: int, num_given: int, num_new: int) -> float:
-    """Return the bytes read for `num_new` tokens one by one: all weights for each, and what the cache holds by then."""
+def streamed_numbers(num_weights: int, cache_width: int, num_given: int, num_new: int) -> float:
+    """Return the numbers read for `num_new` tokens one by one: all weights for each, and what the cache has by then."""
     cached = num_new * (num_given + (num_new - 1) / 2)
-    return 4 * (num_weights * num_new + cache_width * cached)
+    return num_weights * num_new + cache_width * cached
 
 
 def dtype_name(dtype: torch.dtype) -> str:

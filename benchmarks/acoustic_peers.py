@@ -24,7 +24,7 @@ from benchmarks.acoustic_jobs import (
     bidirectional_operations,
     causal_operations,
     matrix_weights,
-    streamed_bytes,
+    streamed_numbers,
 )
 
 SAMPLE_RATE = 16_000
@@ -102,7 +102,7 @@ def coarse_generation(sizes: Sizes) -> Entrant:
         amount=num_new,
         num_weights=trunk + head,
         operations=causal_operations(sizes, trunk, head, num_given, num_new),
-        streamed_bytes=streamed_bytes(trunk + head, cache, num_given, num_new),
+        streamed_bytes=4 * streamed_numbers(trunk + head, cache, num_given, num_new),
     )
 
 
@@ -139,7 +139,7 @@ def fine_generation(sizes: Sizes) -> Entrant:
         amount=num_new,
         num_weights=trunk + head,
         operations=whole - causal_operations(sizes, trunk, head, num_given, 1),
-        streamed_bytes=streamed_bytes(trunk + head, cache, num_given, num_new),
+        streamed_bytes=4 * streamed_numbers(trunk + head, cache, num_given, num_new),
     )
 
 

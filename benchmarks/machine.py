@@ -35,6 +35,8 @@ class Machine:
     processor: str
     num_cores: int
     num_threads: int
+    device: str
+    "cpu, or the name of a GPU, whose ceilings then are the ceilings."
     memory_gib: float
     versions: dict[str, str]
     matmul: dict[str, Spread]
@@ -49,7 +51,8 @@ class Machine:
         packages = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         rows = [
             ["processor", f"{self.processor}, {self.num_cores} cores, {self.memory_gib:.0f} GiB"],
-            ["threads used", f"{self.num_threads}; {'CPU' if self.num_threads == 1 else 'wall'} time"],
+            *([] if self.device == "cpu" else [["device", self.device]]),
+            ["threads used", f"{self.num_threads}; {'CPU' if self._counts_cpu_time else 'wall'} time"],
             ["packages", packages],
             *[[f"matmul {dtype}, GFLOP/s", self.matmul[dtype].show(0)] for dtype in self.matmul],
             ["copy bandwidth, GB/s", self.bandwidth.show(1)],
@@ -57,18 +60,24 @@ class Machine:
         ]
         return table(["machine", "median (min to max)"], rows)
 
+    @property
+    def _counts_cpu_time(self) -> bool:
+        return self.num_threads == 1 and self.device == "cpu"
 
-def measure_machine(*, num_threads: int = 1, quick: bool = False) -> Machine:
-    """Describe the machine and measure its ceilings with `num_threads` threads."""
-    load, clock = os.getloadavg()[0], clock_for(num_threads)
+
+def measure_machine(*, num_threads: int = 1, quick: bool = False, device: str = "cpu") -> Machine:
+    """Describe the machine and measure its ceilings, or those of a GPU, with `num_threads` threads."""
+    load, clock = os.getloadavg()[0], clock_for(num_threads, device)
+    full_size, full_block = (1024, 256) if device == "cpu" else (8192, 2048)
     with threads(num_threads):
-        size, rounds = (256, 3) if quick else (1024, 9)
-        matmul = {dtype: matmul_gflops(size, dtype, rounds, clock) for dtype in MATMUL_DTYPES}
-        bandwidth = copy_bandwidth(16 if quick else 256, rounds, clock)
+        size, rounds = (256, 3) if quick else (full_size, 9)
+        matmul = {dtype: matmul_gflops(size, dtype, rounds, clock, device=device) for dtype in MATMUL_DTYPES}
+        bandwidth = copy_bandwidth(16 if quick else full_block, rounds, clock, device=device)
     return Machine(
         processor=processor_name(),
         num_cores=os.cpu_count() or 1,
         num_threads=num_threads,
+        device=device if device == "cpu" else torch.cuda.get_device_name(device),
         memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
         versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers")}},
         matmul=matmul,
@@ -88,10 +97,10 @@ def threads(num_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def matmul_gflops(size: int, dtype: str, rounds: int, clock: Clock) -> Spread:
+def matmul_gflops(size: int, dtype: str, rounds: int, clock: Clock, *, device: str = "cpu") -> Spread:
     """Return GFLOP/s of [size, size] @ [size, size]: 2 size^3 operations each."""
     generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randn(size, size, generator=generator).to(getattr(torch, dtype)) for _ in range(2))
+    left, right = (torch.randn(size, size, generator=generator).to(device, getattr(torch, dtype)) for _ in range(2))
     out = torch.empty_like(left)
     repeats = 3
     measured = []
@@ -105,9 +114,9 @@ def matmul_gflops(size: int, dtype: str, rounds: int, clock: Clock) -> Spread:
     return Spread.of(measured)
 
 
-def copy_bandwidth(mebibytes: int, rounds: int, clock: Clock) -> Spread:
+def copy_bandwidth(mebibytes: int, rounds: int, clock: Clock, *, device: str = "cpu") -> Spread:
     """Return GB/s for copying a block, counting what is read and what is written."""
-    source = torch.ones(mebibytes * 2**20 // 4)
+    source = torch.ones(mebibytes * 2**20 // 4, device=device)
     target = torch.empty_like(source)
     measured = []
     for index in range(rounds + 1):

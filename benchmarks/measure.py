@@ -42,8 +42,15 @@ class Spread:
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
 
-def clock_for(num_threads: int) -> Clock:
-    """Return CPU time of this process for one thread, wall time for several (whose CPU times would add up)."""
+def clock_for(num_threads: int, device: str = "cpu") -> Clock:
+    """Return CPU time of this process for one thread, wall time for several (whose CPU times would add up).
+
+    On a GPU it is wall time once the GPU has done all it was given.
+    """
+    if device != "cpu":
+        import torch
+
+        return lambda: (torch.cuda.synchronize(device), time.perf_counter())[1]
     return time.process_time if num_threads == 1 else time.perf_counter
 
 
