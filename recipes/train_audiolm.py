@@ -8,27 +8,24 @@ semantic/, codec/, audiolm/ (a folder for `AudioLM.from_pretrained`) and samples
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from recipes.acoustic_parts import CODES_FILE, CodecChoice, held_out_audio, tokenizer_and_codec, write_samples
 from recipes.kept_config import remember_config
-from recipes.train_semantic import SemanticTrainConfig, train_semantic
-from speechllm.audio import Audio, load_audio, save_audio
+from recipes.train_semantic import SemanticTrainConfig
+from speechllm.audio import Audio
 from speechllm.config import load_config
-from speechllm.data.prepare import read_corpus
 from speechllm.generation.audiolm import continue_speech, generate_acoustic, generate_unconditional
 from speechllm.generation.cascade import decode_codes
-from speechllm.generation.voice import encode_voice
+from speechllm.generation.voice import encode_start
 from speechllm.models.audiolm import AudioLM
 from speechllm.nn.pretrained import CONFIG_FILE
-from speechllm.safety import embed_watermark
-from speechllm.tokenizers.codec import Codec, load_codec
-from speechllm.tokenizers.mel_rvq import MelRVQConfig
+from speechllm.tokenizers.codec import Codec
 from speechllm.tokenizers.semantic import SemanticTokenizer
 from speechllm.training.audiolm import AudioLMTrainConfig, train_audiolm
-from speechllm.training.codec import train_codec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +50,11 @@ class AudioLMRecipeConfig:
     "Folder for everything that is made."
     semantic: SemanticTrainConfig
     "Semantic codes; its corpus and folder are filled in."
-    codec: MelRVQConfig = field(default_factory=MelRVQConfig)
+    codec: CodecChoice = field(default_factory=CodecChoice)
     "Acoustic codes."
+    keep_codes: bool = False
+    """Keep the corpus's codes in `out`/codes.safetensors, so that a run that goes on does not make them again: 0.6 GB
+    for 100 hours at 50 Hz and 12 levels."""
     audiolm: AudioLMTrainConfig
     "The stages."
     samples: SamplesConfig = field(default_factory=SamplesConfig)
@@ -71,40 +71,28 @@ def main(config_path: str | Path, overrides: Sequence[str] = ()) -> Path:
 def train(config: AudioLMRecipeConfig) -> Path:
     """Do every step that is not done yet and return the folder of the model."""
     out = Path(config.out)
-    folder = train_semantic(replace(config.semantic, corpora=[config.corpus], out=str(out / "semantic")))
-    tokenizer = SemanticTokenizer.from_pretrained(folder)
-    if not (out / "codec" / CONFIG_FILE).exists():
-        train_codec(config.corpus, config.codec, out / "codec", seed=config.audiolm.seed)
-    codec = load_codec(out / "codec")
+    tokenizer, codec = tokenizer_and_codec(config.corpus, out, config.semantic, config.codec, seed=config.audiolm.seed)
     if not (out / "audiolm" / CONFIG_FILE).exists():
-        train_audiolm(config.corpus, tokenizer, codec, config.audiolm, out / "audiolm")
+        codes = out / CODES_FILE if config.keep_codes else None
+        train_audiolm(config.corpus, tokenizer, codec, config.audiolm, out / "audiolm", codes_file=codes)
     if config.samples.count and not (out / "samples").exists():
-        write_samples(config, AudioLM.from_pretrained(out / "audiolm"), tokenizer, codec)
+        spoken = make_samples(config, AudioLM.from_pretrained(out / "audiolm"), tokenizer, codec)
+        write_samples(out / "samples", spoken)
     return out / "audiolm"
 
 
-def write_samples(config: AudioLMRecipeConfig, model: AudioLM, tokenizer: SemanticTokenizer, codec: Codec) -> None:
-    """Write the three uses of AudioLM as WAV files, all of them watermarked."""
-    samples, folder, seed = config.samples, Path(config.out) / "samples", config.audiolm.seed
-    audios = list(islice(_held_out(config.corpus, samples.prompt_seconds), samples.count))
-    codes = tokenizer.encode(audios)
-    spoken = {"acoustic": generate_acoustic(model, codes, seed=seed)}
+def make_samples(
+    config: AudioLMRecipeConfig, model: AudioLM, tokenizer: SemanticTokenizer, codec: Codec
+) -> dict[str, list[Audio]]:
+    """Return the three uses of AudioLM, on held-out utterances."""
+    samples, seed = config.samples, config.audiolm.seed
+    audios = list(islice(held_out_audio(config.corpus, samples.prompt_seconds), samples.count))
+    spoken = {"acoustic": generate_acoustic(model, tokenizer.encode(audios), seed=seed)}
     if model.semantic is not None:
-        prompts = [encode_voice(audio, tokenizer, codec, model, seconds=samples.prompt_seconds) for audio in audios]
+        prompts = [encode_start(audio, tokenizer, codec, model, seconds=samples.prompt_seconds) for audio in audios]
         spoken["continuation"] = continue_speech(model, prompts, seconds=samples.seconds, seed=seed)
         spoken["unconditional"] = generate_unconditional(model, count=samples.count, seconds=samples.seconds, seed=seed)
-    partial = folder.with_name(f".{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    for kind, pieces in spoken.items():
-        for number, audio in enumerate(decode_codes([piece.acoustic_codes for piece in pieces], codec)):
-            save_audio(embed_watermark(audio), partial / f"{kind}-{number}.wav")
-    partial.replace(folder)
-
-
-def _held_out(corpus: str, least_seconds: float) -> Iterator[Audio]:
-    for record in read_corpus(corpus, "test"):
-        if record.audio is not None and (audio := load_audio(record.audio)).duration_seconds >= least_seconds:
-            yield audio
+    return {kind: decode_codes([piece.acoustic_codes for piece in pieces], codec) for kind, pieces in spoken.items()}
 
 
 if __name__ == "__main__":

@@ -164,7 +164,10 @@ def _load_tokenizer(folder: Path, device: str) -> Any:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="Name: unified, semantic, codec, audiolm, recorded, quickstart, or a plugin's.")
+        str,
+        typer.Argument(
+            help="Name: unified, semantic, codec, audiolm, soundstorm, recorded, quickstart, or a plugin's."
+        ),
     ],
     config: Annotated[Path, typer.Argument(help="Its YAML config.")],
     overrides: Overrides = None,

@@ -9,12 +9,14 @@ from recipes.sweep import SweepConfig
 from recipes.train_audiolm import AudioLMRecipeConfig
 from recipes.train_codec import CodecRecipeConfig
 from recipes.train_semantic import SemanticTrainConfig
+from recipes.train_soundstorm import SoundStormRecipeConfig
 from speechllm.evaluation.evaluate import EvaluationConfig
 from speechllm.training.unified import UnifiedTrainConfig
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RECIPE_CONFIGS: dict[str, tuple[str, Any]] = {
     "asr_lora_librispeech": ("unified", UnifiedTrainConfig),
+    "audiolm_16khz": ("audiolm", AudioLMRecipeConfig),
     "audiolm_small": ("audiolm", AudioLMRecipeConfig),
     "audiopalm_ablations": ("sweep", SweepConfig),
     "audiopalm_covost2": ("unified", UnifiedTrainConfig),
@@ -27,6 +29,7 @@ RECIPE_CONFIGS: dict[str, tuple[str, Any]] = {
     "recorded_small": ("recorded", RecordedConfig),
     "s2st_mix": ("unified", UnifiedTrainConfig),
     "smollm2_whisper": ("recorded", RecordedConfig),
+    "soundstorm_16khz": ("soundstorm", SoundStormRecipeConfig),
     "tts_libritts": ("unified", UnifiedTrainConfig),
 }
 "By folder: the recipe that its YAML files are for, and the class of that recipe's config."

@@ -69,12 +69,12 @@ def encodec_model():
     return model
 
 
-def dac_model():
+def dac_model(ratios=(2, 5)):
     from transformers import DacConfig, DacModel
 
     config = DacConfig(
         encoder_hidden_size=4,
-        downsampling_ratios=[2, 5],
+        downsampling_ratios=list(ratios),
         decoder_hidden_size=16,
         n_codebooks=4,
         codebook_size=64,

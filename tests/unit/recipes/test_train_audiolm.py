@@ -28,7 +28,7 @@ def test_a_corpus_becomes_a_model_that_is_kept_and_samples(tmp_path):
     content = yaml.safe_load((RECIPES / "audiolm_small" / "config.yaml").read_text(encoding="utf-8"))
     content |= {"corpus": str(tmp_path / "corpus"), "out": str(tmp_path / "out")}
     content["semantic"]["tokenizer"]["codebook_size"] = 8
-    content["codec"] |= {"codebook_size": 8, "vocoder": {"num_iterations": 2}}
+    content["codec"]["mel_rvq"] |= {"codebook_size": 8, "vocoder": {"num_iterations": 2}}
     for stage in ("semantic", "coarse", "fine"):
         content["audiolm"][stage]["lm"]["decoder"] = {"width": 16, "num_layers": 1, "num_heads": 2, "feed_forward": 32}
         content["audiolm"][stage]["loop"] |= {"steps": 2, "bf16": False}
