@@ -12,7 +12,7 @@ Corpora that are on the Hub read themselves from there with `hub_source` and `hu
     hub_source("downloads/fleurs", "google/fleurs")      # None: files of the corpus itself
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,9 @@ def records(
         if name not in parts:
             raise DataError(f"{source} has no split {name!r}; it has {', '.join(parts)}")
     for name in chosen:
+        part = _undecoded(parts[name])
         mapping: ColumnMapping | None = None
-        for number, row in enumerate(_rows(_undecoded(parts[name]), f"{source} ({name})"), start=1):
+        for number, row in enumerate(part, start=1):
             if mapping is None:
                 mapping = ColumnMapping.of(
                     columns or {},
@@ -138,25 +139,6 @@ def _load(source: str, config: str | None, streaming: bool, revision: str | None
     if isinstance(found, Mapping):
         return {str(name): part for name, part in found.items()}
     return {str(found.split or "train"): found}
-
-
-def _rows(part: Iterable[Any], where: str) -> Iterator[Any]:
-    """Yield the rows of a split; a network that fails or a file that is broken becomes one line."""
-    number = 0
-    rows = iter(part)
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()
-            raise DataError(
-                f"reading {where} broke off after {number} rows: {reason[0] if reason else type(error).__name__}; "
-                "run again to go on"
-            ) from error
-        number += 1
-        yield row
 
 
 def _undecoded(part: Any) -> Any:

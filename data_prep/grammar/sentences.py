@@ -75,6 +75,12 @@ def sentences(languages: Sequence[str], num: int, seed: int = 0) -> list[Sentenc
     return found[:num]
 
 
+def every_text(language: str) -> list[str]:
+    """Return all that the grammar can say in a language, each text once, in a fixed order."""
+    codes = [_grammar_code(language)]
+    return list(dict.fromkeys(sentence.texts[0] for name in FRAMES for sentence in _realised(name, codes)))
+
+
 def split(items: Sequence[Sentence], num_validation: int, num_test: int) -> Splits:
     """Hold out sentences whose every word, in every language, is still in three training sentences.
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from speechllm.models.audiolm import AudioLM
+from speechllm.models.token_lm import TokenLM
 from speechllm.vocabulary import SEMANTIC
 
 INPUT_SCALE, OFFSET_SCALE, OUTPUT_SCALE = 0.3, 0.15, 0.05
@@ -36,21 +37,35 @@ def start_at_vectors(
     """
     generator = torch.Generator().manual_seed(seed)
     for lm in (model.semantic, model.coarse, model.fine):
-        if lm is None:
-            continue
-        rows, layout = lm.trunk.embed_tokens.weight, lm.layout
-        width = rows.shape[1]
-        sound = torch.randn(codebooks.shape[2], width, generator=generator) / codebooks.shape[2] ** 0.5
-        meaning = torch.randn(centroids.shape[1], width, generator=generator) / centroids.shape[1] ** 0.5
-        vectors = {f"level_{k}": _standard(codebook) @ sound for k, codebook in enumerate(codebooks.float())}
-        vectors[SEMANTIC] = _standard(centroids.float()) @ meaning
-        for name in dict.fromkeys((*layout.prefix_blocks, *layout.target_blocks)):
-            block = layout.vocabulary[name]
-            offset = OFFSET_SCALE * torch.randn(1, width, generator=generator)
-            rows[block.start : block.stop] = INPUT_SCALE * vectors[name] + offset
-        for head, name in zip(lm.heads, layout.target_blocks, strict=True):
-            assert isinstance(head, torch.nn.Linear), "heads are linear"
-            head.weight[: len(vectors[name])] = OUTPUT_SCALE * vectors[name]
+        if lm is not None:
+            start_stage_at_vectors(lm, centroids, codebooks, generator=generator)
+
+
+@torch.no_grad()
+def start_stage_at_vectors(
+    lm: TokenLM, centroids: Float[Tensor, "N E"], codebooks: Float[Tensor, "K M F"], *, generator: torch.Generator
+) -> None:
+    """Overwrite the rows of all codes of one stage.
+
+    Args:
+        lm: fresh.
+        centroids: vectors of the semantic codes.
+        codebooks: vectors of the acoustic codes, level by level; [0, 1, 1] for the semantic stage alone.
+        generator: of the random directions.
+    """
+    rows, layout = lm.trunk.embed_tokens.weight, lm.layout
+    width = rows.shape[1]
+    sound = torch.randn(codebooks.shape[2], width, generator=generator) / codebooks.shape[2] ** 0.5
+    meaning = torch.randn(centroids.shape[1], width, generator=generator) / centroids.shape[1] ** 0.5
+    vectors = {f"level_{k}": _standard(codebook) @ sound for k, codebook in enumerate(codebooks.float())}
+    vectors[SEMANTIC] = _standard(centroids.float()) @ meaning
+    for name in dict.fromkeys((*layout.prefix_blocks, *layout.target_blocks)):
+        block = layout.vocabulary[name]
+        offset = OFFSET_SCALE * torch.randn(1, width, generator=generator)
+        rows[block.start : block.stop] = INPUT_SCALE * vectors[name] + offset
+    for head, name in zip(lm.heads, layout.target_blocks, strict=True):
+        assert isinstance(head, torch.nn.Linear), "heads are linear"
+        head.weight[: len(vectors[name])] = OUTPUT_SCALE * vectors[name]
 
 
 def _standard(vectors: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import (
     acoustic,
+    acoustic_device,
     acoustic_jobs,
     acoustic_peers,
     decoding,
@@ -158,6 +159,22 @@ def test_acoustic_jobs_are_written_one_by_one(tmp_path, monkeypatch):
         assert ("Not finished" in text) == (done < len(titles))
     assert len(texts) == len(titles)
     assert out.read_text().count("is not installed: it was not measured") == len(titles)
+
+
+def test_the_papers_sizes_are_timed_on_a_device(tmp_path, monkeypatch):
+    acoustic_device.main(device="cpu", out=tmp_path / "device.md", quick=True)
+    text = (tmp_path / "device.md").read_text()
+    titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert titles == [job.title for job in acoustic_device.JOBS]
+    assert text.count("| speechllm, bf16, 8 rows |") == 3
+    assert "--device cpu" in text
+    sizes = acoustic_jobs.PAPER
+    assert (sizes.width, sizes.num_layers, sizes.num_heads, sum(sizes.iterations)) == (1024, 12, 16, 27)
+    assert sizes.spoken_frames / sizes.frame_rate == 30
+    monkeypatch.setattr(acoustic_device.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(acoustic_device.typer.BadParameter, match="there is no cuda here"):
+        acoustic_device.main(device="cuda", out=tmp_path / "cuda.md", quick=True)
+    assert not (tmp_path / "cuda.md").exists()
 
 
 @pytest.mark.parametrize("stage", ["coarse", "fine"])

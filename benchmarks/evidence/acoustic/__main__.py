@@ -1,6 +1,6 @@
 """Findings of AudioLM and SoundStorm in miniature: direction and spread over seeds.
 
-    python -m benchmarks.evidence.acoustic --work runs/acoustic            # 75 min, one core
+    python -m benchmarks.evidence.acoustic --work runs/acoustic            # 90 min, one core
     python -m benchmarks.evidence.acoustic --work runs/acoustic --quickstart runs/quickstart     # with its codes
 
     claim                                          compared
@@ -8,9 +8,10 @@
     brings it back                                 without and with 3 s of their speaker
     SoundStorm is faster, closer, steadier         against coarse and fine stages trained on the same codes
     16 iterations are enough                       SoundStorm with 1 to 32
-    semantic tokens mean, acoustic tokens sound    ABX on minimal pairs, distance of what is made of them
     what windows, streaming, infilling,            the same codes in one pass, offline, recorded, in the own voice
     conversion and dialogues cost                  and turn by turn
+    semantic tokens mean, acoustic tokens sound    ABX on minimal pairs and on letters, distance of what is made of them
+    AudioLM has learnt the language                its first stage on pairs of sentences; what it continues
 
 What is finished in the work folder is kept, so that a run that was stopped goes on. Every step uses one thread.
 """
@@ -21,11 +22,16 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.evidence.acoustic.continuations import measure_continuations
 from benchmarks.evidence.acoustic.dialogues import measure_dialogues
 from benchmarks.evidence.acoustic.edits import measure_conversion, measure_infilling
 from benchmarks.evidence.acoustic.iterations import measure_iterations
+from benchmarks.evidence.acoustic.language_plot import draw_language
+from benchmarks.evidence.acoustic.language_summary import language_claims
+from benchmarks.evidence.acoustic.likelihoods import measure_likelihoods
 from benchmarks.evidence.acoustic.long_speech import measure_long
 from benchmarks.evidence.acoustic.parts import model_steps, shared_steps
+from benchmarks.evidence.acoustic.phones import measure_phones
 from benchmarks.evidence.acoustic.plan import TINY, Budget, Folders
 from benchmarks.evidence.acoustic.plot import draw
 from benchmarks.evidence.acoustic.quality_plot import draw_quality
@@ -45,6 +51,9 @@ FUNCTIONS = {
     "long": measure_long,
     "iterations": measure_iterations,
     "tokens": measure_tokens,
+    "likelihoods": measure_likelihoods,
+    "continuations": measure_continuations,
+    "phones": measure_phones,
     "speed": measure_speed,
     "windows": measure_windows,
     "streaming": measure_streaming,
@@ -73,11 +82,12 @@ def run_all(budget: Budget, folders: Folders, seeds: tuple[int, ...], num_worker
 
 
 def write_report(budget: Budget, folders: Folders, seeds: tuple[int, ...], command: str, out: Path) -> Path:
-    """Write acoustic.md and the picture beside it."""
+    """Write acoustic.md and the pictures beside it."""
     results = load(folders, seeds)
-    findings = [judge(claim, results) for claim in claims()]
+    findings = [judge(claim, results) for claim in (*claims(), *language_claims())]
     draw(results, budget, out.with_suffix(".png"))
     draw_quality(results, out.with_name(f"{out.stem}_quality.png"))
+    draw_language(results, out.with_name(f"{out.stem}_language.png"))
     return write_text(out, report(findings, results, budget, folders, command))
 
 

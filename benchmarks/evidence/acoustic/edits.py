@@ -55,7 +55,7 @@ def measure_infilling(seed: int, budget: Budget, folders: Folders) -> None:
     """Replace the slot in which two sentences differ."""
     use_one_thread()
     world = World.load(seed, budget, folders)
-    pairs = minimal_pairs(budget.num_edits, avoid=training_texts(world), seed=seed)
+    pairs = minimal_pairs(budget.num_edits, avoid=training_texts(world.folders), seed=seed)
     num_speakers = int(budget.quickstart_config().corpus.get("num_speakers", 12))
     spoken = speak_pairs(pairs, num_speakers=num_speakers, seed=seed)
     edits = [edit for pair in spoken if (edit := _edit(world, pair)) is not None]
@@ -134,7 +134,7 @@ def measure_conversion(seed: int, budget: Budget, folders: Folders) -> None:
     for split in SPLITS:
         items = world.items(split, budget.num_converted)
         sources = [item.voice for item in items]
-        targets = [items[i].voice for i in next_speaker(items)]
+        targets = [items[i].voice for i in next_speaker([item.speaker for item in items])]
         codes = world.tokenizer.encode([item.audio for item in items])
         spoken = {COPY: [world.copy(item.audio) for item in items]}
         for system, voices in ((RESPOKEN, sources), (CONVERTED, targets)):

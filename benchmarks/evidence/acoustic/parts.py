@@ -8,6 +8,7 @@ Each function does nothing where its folder is complete, and the trainings go on
 from pathlib import Path
 
 from benchmarks.evidence.acoustic.plan import Budget, Folders
+from benchmarks.evidence.acoustic.semantic_stage import build_semantic
 from benchmarks.evidence.parts import use_one_thread
 from recipes.quickstart import steps
 from recipes.workflow import Step
@@ -41,6 +42,7 @@ def model_steps(seed: int, budget: Budget, folders: Folders) -> list[Step]:
         Step(f"codec-{seed}", build_codec, work),
         Step(f"soundstorm-{seed}", build_soundstorm_of, work, needs=(f"codec-{seed}",)),
         Step(f"audiolm-{seed}", build_audiolm_of, work, needs=(f"codec-{seed}",)),
+        Step(f"semantic-{seed}", build_semantic, work),
         *plain,
     ]
 

@@ -8,9 +8,10 @@ Corpus, CTC encoder and semantic codes are the quickstart's, made once. Codec, S
 stages are made anew for every seed, and so are all draws.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.evidence.acoustic.language_plan import LanguageBudget
 from recipes.quickstart.config import CONFIG, QuickstartConfig
 from speechllm.config import load_config
 from speechllm.models.token_lm import DecoderConfig, StageLMConfig
@@ -85,6 +86,8 @@ class Budget:
     speed_rounds: int = 5
     num_pairs: int = 100
     "Minimal pairs of sentences."
+    language: LanguageBudget = field(default_factory=LanguageBudget)
+    "AudioLM's first stage, and the phones in tokens."
 
     def quickstart_config(self) -> QuickstartConfig:
         """Return the quickstart's config with the overrides."""
@@ -180,6 +183,10 @@ TINY = Budget(
     num_items=2, num_iteration_items=2, iterations=(1, 16, 32), num_long=1, long_seconds=7.0, speed_seconds=1.0,
     speed_rounds=2, num_pairs=2, num_dialogues=1, num_windowed=1,
     num_streamed=1, num_edits=2, num_converted=2,
+    language=LanguageBudget(
+        steps=2, batch_size=2, joined_seconds=1.0, num_joinings=1, num_pairs=2, num_continuations=2,
+        continued_seconds=1.0, num_unconditional=2, num_phone_sentences=4, triples_per_cell=1,
+    ),
 )  # fmt: skip
 "To see that it runs."
 
@@ -227,6 +234,10 @@ class Folders:
     def audiolm(self, seed: int) -> Path:
         """AudioLM's coarse and fine stages of a seed."""
         return self.root / "models" / str(seed) / "audiolm"
+
+    def semantic_stage(self, seed: int) -> Path:
+        """AudioLM's semantic stage of a seed."""
+        return self.root / "models" / str(seed) / "semantic"
 
     def plain(self, seed: int) -> Path:
         """A coarse stage of a seed without our additions."""

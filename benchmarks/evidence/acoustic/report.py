@@ -6,6 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 
+from benchmarks.evidence.acoustic.language_report import language_costs, language_limits, language_section
+from benchmarks.evidence.acoustic.language_summary import LANGUAGE_PUBLISHED
 from benchmarks.evidence.acoustic.long_speech import SEGMENT_SECONDS
 from benchmarks.evidence.acoustic.minimal_pairs import SLOWER
 from benchmarks.evidence.acoustic.plan import PROMPT_SECONDS, Budget, Folders
@@ -13,6 +15,7 @@ from benchmarks.evidence.acoustic.quality import quality_section
 from benchmarks.evidence.acoustic.summary import (
     MEASUREMENTS,
     MODELS,
+    PUBLISHED,
     SECONDS,
     WHERE,
     Finding,
@@ -44,7 +47,7 @@ def report(findings: list[Finding], results: Results, budget: Budget, folders: F
 
 ![every seed a dot or a thin line, the mean a bar or a thick one](acoustic.png)
 
-{overview(findings)}
+{overview(findings, {**PUBLISHED, **LANGUAGE_PUBLISHED})}
 
 Published: AudioLM, arXiv:2209.03143, and SoundStorm, arXiv:2305.09636. Directions are compared, not sizes: theirs are
 of 60,000 hours of speech and hundreds of millions of weights.
@@ -87,13 +90,17 @@ not the paper's decoding.
 
 {quality_section(results)}
 
+{language_section(results, folders)}
+
 ## What was run
 
 {_what_was_run(results, budget, folders)}
 
 ## What it does not show
 
-{LIMITS}"""
+{LIMITS}
+
+{language_limits(budget)}"""
 
 
 LIMITS = f"""AudioLM's stages deviate from the paper in three ways, all made for so small a budget: positions of prefix
@@ -101,7 +108,7 @@ and target run along one axis of time (`prefix_stride`), rows of codes start at 
 (`row_init`), and a share of the codes that a stage reads of its own output is random in training (`code_noise`).
 "{PLAIN}" in the tables above has as many steps and none of the three, the first levels alone, and was trained for
 fewer seeds. Utterances of one speaker are joined, as the corpus has no recordings longer than a sentence. Repeats of
-semantic codes are kept, as in SoundStorm's baseline. There is no semantic stage: every comparison is on codes of real
+semantic codes are kept, as in SoundStorm's baseline. Above "Language" every comparison is on codes of real
 speech. SoundStorm's prompts in training are other sentences of the speaker, its codes are tied to the codec's vectors,
 and beyond its window it hears the voice prompt again in every window: part of what it gains on AudioLM over half a
 minute is that.
@@ -186,7 +193,9 @@ def _what_was_run(results: Results, budget: Budget, folders: Folders) -> str:
   {budget.num_dialogues} dialogues of each split.
 - CER is `{CER.signature()}`.
 
-{costs}"""
+{costs}
+
+{language_costs(results, budget, folders)}"""
 
 
 def _window(config: SoundStormStageConfig) -> str:

@@ -26,7 +26,8 @@ from benchmarks.measure import table
 from speechllm.metrics.bootstrap import paired_bootstrap
 
 MEASUREMENTS = (
-    "voices", "long", "iterations", "tokens", "speed", "windows", "streaming", "infilling", "conversion", "dialogues",
+    "voices", "long", "iterations", "tokens", "likelihoods", "continuations", "phones", "speed",
+    "windows", "streaming", "infilling", "conversion", "dialogues",
 )  # fmt: skip
 OF_SOME_SEEDS = ("windows", "streaming", "infilling", "conversion", "dialogues")
 "What a report may lack of a seed; it then has fewer numbers."
@@ -306,10 +307,10 @@ def numbers(values: Sequence[float], measure: Measure) -> str:
     return ", ".join(f"{one:.{measure.digits}f}" for one in values)
 
 
-def overview(findings: Sequence[Finding]) -> str:
+def overview(findings: Sequence[Finding], published_findings: Mapping[str, str]) -> str:
     """Return for each finding what was published and in how many of its comparisons the direction holds."""
     rows = []
-    for name, published in PUBLISHED.items():
+    for name, published in published_findings.items():
         own = [finding for finding in findings if finding.claim.finding == name]
         seeds = sum(gain > 0 for finding in own for gain in finding.gains)
         total = sum(len(finding.gains) for finding in own)

@@ -24,10 +24,9 @@ import torch
 from benchmarks.evidence.acoustic.iterations import as_single_pass, distances
 from benchmarks.evidence.acoustic.minimal_pairs import SpokenPair, minimal_pairs, speak_pairs
 from benchmarks.evidence.acoustic.plan import SPLITS, Budget, Folders
-from benchmarks.evidence.acoustic.world import Series, World, save_series
+from benchmarks.evidence.acoustic.world import Series, World, save_series, training_texts
 from benchmarks.evidence.parts import use_one_thread
 from speechllm.audio import Audio
-from speechllm.data.prepare import read_corpus
 from speechllm.metrics.abx import Triple, abx_errors
 
 SEMANTIC, COARSE, ACOUSTIC = "semantic", "acoustic, coarse levels", "acoustic"
@@ -41,22 +40,13 @@ def measure_tokens(seed: int, budget: Budget, folders: Folders) -> None:
     use_one_thread()
     world = World.load(seed, budget, folders)
     series = {**reconstruction(world)}
-    pairs = minimal_pairs(budget.num_pairs, avoid=training_texts(world), seed=seed)
+    pairs = minimal_pairs(budget.num_pairs, avoid=training_texts(folders), seed=seed)
     num_speakers = int(budget.quickstart_config().corpus.get("num_speakers", 12))
     spoken = list(speak_pairs(pairs, num_speakers=num_speakers, seed=seed))
     for kind, frames in vectors(world).items():
         for name, found in triples(spoken, frames).items():
             series[f"abx {name}/{kind}"] = [(error, 1.0) for error in abx_errors(found)]
     save_series(folders.result("tokens", seed), series, num_pairs=len(pairs))
-
-
-def training_texts(world: World) -> set[str]:
-    """Return every English sentence that anything was trained on."""
-    return {
-        text
-        for record in read_corpus(world.folders.corpus, "train")
-        for text in (record.text, record.translation.text if record.translation else record.text)
-    }
 
 
 def vectors(world: World) -> dict[str, Frames]:

@@ -32,7 +32,7 @@ def measure_voices(seed: int, budget: Budget, folders: Folders) -> None:
     series: dict[str, Series] = {}
     for split in SPLITS:
         items = world.items(split, budget.num_items)
-        others = next_speaker(items)
+        others = next_speaker([item.speaker for item in items])
         for system, audios in systems(world, items, others).items():
             voices = [item.voice for item in items]
             series[f"{split}/{system}/own voice"] = world.ears.similarities(audios, voices)
@@ -69,10 +69,10 @@ def systems(world: World, items: Sequence[Item], others: Sequence[int]) -> dict[
     return found
 
 
-def next_speaker(items: Sequence[Item]) -> list[int]:
-    """Return for each item the next one, in a circle, that somebody else speaks."""
+def next_speaker(speakers: Sequence[str]) -> list[int]:
+    """Return for each item, of which the speaker is given, the next one, in a circle, that somebody else speaks."""
     found = []
-    for i, item in enumerate(items):
-        after = [*range(i + 1, len(items)), *range(i)]
-        found.append(next((j for j in after if items[j].speaker != item.speaker), i))
+    for i, speaker in enumerate(speakers):
+        after = [*range(i + 1, len(speakers)), *range(i)]
+        found.append(next((j for j in after if speakers[j] != speaker), i))
     return found

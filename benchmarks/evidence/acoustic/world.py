@@ -170,6 +170,15 @@ def by_speaker(corpus: Path, split: str) -> dict[str, list[tuple[str, Audio]]]:
     return dict(sorted(found.items()))
 
 
+def training_texts(folders: Folders) -> set[str]:
+    """Return every sentence that anything was trained on."""
+    return {
+        text
+        for record in read_corpus(folders.corpus, "train")
+        for text in (record.text, record.translation.text if record.translation else record.text)
+    }
+
+
 def end_to_end(audios: Sequence[Audio], seconds: float) -> Audio:
     """Return audios one after another, from the start again if they are short, cut to `seconds`."""
     joined = np.concatenate([audio.samples for audio in audios])

@@ -1,10 +1,8 @@
 """Audiobooks and talks: parts and splits, texts as written or as told, segments with their own sound."""
 
 import pytest
-from typer.testing import CliRunner
 
 from data_prep import gigaspeech, librispeech, libritts, mls, mustc
-from speechllm.cli.main import app
 from speechllm.data.prepare import prepare_corpus, read_corpus
 from speechllm.errors import DataError
 from tests.support import shipped_corpora as shipped
@@ -109,19 +107,6 @@ def test_mustc_cuts_talks(tmp_path):
     report = prepare_corpus(found, tmp_path / "out")
     assert len(list(read_corpus(tmp_path / "out", "tst-COMMON"))) == 2
     assert not report.failures
-
-
-def test_the_command_line_prepares_an_archive_with_filters(tmp_path):
-    archive = pack(shipped.librispeech(tmp_path / "in").parent, tmp_path / "LibriSpeech.tar.gz")
-    command = ["prepare", "librispeech", str(tmp_path / "out"), f"source={archive}", "splits=[dev-clean, test-other]"]
-    result = CliRunner().invoke(app, [*command, "--filter", "duration=0.1:1", "--filter", "speakers"])
-    assert result.exit_code == 0, result.output
-    assert "4 seen = 4 kept + 0 dropped" in result.stderr
-    assert {record.split for record in read_corpus(tmp_path / "out")} == {"validation-clean", "test-other"}
-    archive.write_bytes(archive.read_bytes()[:2_000])
-    cut = CliRunner().invoke(app, [*command[:2], str(tmp_path / "more"), *command[3:]])
-    assert cut.exit_code == 2
-    assert cut.stderr.splitlines()[-1].startswith("error: archive ")
 
 
 def cut_json(folder):
