@@ -18,7 +18,7 @@ from benchmarks.evidence.acoustic.voices import COPY, PROMPTED
 from benchmarks.evidence.acoustic.world import LANGUAGE, Series, World, save_series
 from benchmarks.evidence.parts import use_one_thread
 from speechllm.audio import Audio
-from speechllm.generation.soundstorm_stage import CONTEXT_SHARE
+from speechllm.generation.soundstorm_stage import AHEAD_SHARE, CONTEXT_SHARE
 from speechllm.generation.voice import VoicePrompt
 from speechllm.models.soundstorm import SoundStorm
 
@@ -63,8 +63,13 @@ def seams(model: SoundStorm, num_codes: int, prompt: VoicePrompt | None, code_ra
     """Return the seconds at which windows meet (see `generation/soundstorm_stage.py`)."""
     assert model.config.max_frames is not None, "the evidence's models have windows"
     size = model.config.max_frames // model.config.frames_per_condition
-    context, first = round(CONTEXT_SHARE * size), size - (len(prompt.semantic_codes) if prompt else 0)
-    return [place / code_rate for place in range(first, num_codes, first - context)]
+    context, ahead = round(CONTEXT_SHARE * size), round(AHEAD_SHARE * size)
+    room = size - (len(prompt.semantic_codes) if prompt else 0)
+    places, reached = [], room
+    while reached < num_codes:
+        places.append((reached - ahead) / code_rate)
+        reached += room - context - ahead
+    return places
 
 
 def _speak(

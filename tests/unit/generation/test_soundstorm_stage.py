@@ -106,6 +106,19 @@ def test_a_window_opens_with_the_voice_and_the_end_of_the_last_one(monkeypatch):
         assert (first_pass[0, :, known.shape[1] :] == N).all()
 
 
+def test_what_a_window_says_last_is_made_with_the_next_codes_in_view():
+    """Two codes of a hundred are left to the next window: those before them hear what comes next."""
+    model, codes = make_model(max_frames=200), semantic(150)
+    (found,) = soundstorm_codes(model, [codes], [None], DECODING, seed=0)
+    (first,) = soundstorm_codes(model, [codes[:100]], [None], DECODING, seed=0)
+    assert found.shape == (K, 150 * REPEAT)
+    assert np.array_equal(found[:, : 98 * REPEAT], first[:, : 98 * REPEAT])
+    other = codes.copy()
+    other[98:100] = (other[98:100] + 1) % SEMANTIC
+    (changed,) = soundstorm_codes(model, [other], [None], DECODING, seed=0)
+    assert not np.array_equal(changed[:, : 98 * REPEAT], found[:, : 98 * REPEAT])
+
+
 def test_long_rows_do_not_depend_on_their_batch():
     model = make_model(max_frames=40)
     rows = [semantic(n, seed=n) for n in (45, 3, 0, 21)]
