@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from speechllm.cli import build, corpora, plan, share, use
+from speechllm.cli import build, corpora, gguf, plan, serve, share, use
 from speechllm.cli.console import console
 from speechllm.errors import SpeechLLMError
 
@@ -50,5 +50,8 @@ app.command()(use.speak)
 app.command()(use.convert)
 app.command()(use.resynthesize)
 app.command()(use.info)
+app.command()(serve.serve)
+app.command()(serve.demo)
 app.command()(share.push)
 app.command()(share.export)
+app.command()(gguf.gguf)

@@ -19,7 +19,8 @@ Candidates = Annotated[
 DEFAULT_MODEL = "runs/quickstart/checkpoint"
 
 
-def _system(model: str, device: str, revision: str | None = None) -> Any:
+def load_system(model: str, device: str, revision: str | None = None) -> Any:
+    """Load a checkpoint with a line that says so."""
     from transformers.utils import logging
 
     from speechllm.pipelines.system import SpeechSystem
@@ -42,7 +43,7 @@ def _speech_parts(model: str, device: str, revision: str | None) -> Any:
 
     if Path(model).is_dir() and not (Path(model) / MANIFEST_FILE).exists():
         return SpeechParts.from_pretrained(model, device=device)
-    return _system(model, device, revision).parts
+    return load_system(model, device, revision).parts
 
 
 def _decoding(candidates: int) -> Any:
@@ -72,7 +73,7 @@ def transcribe(
 
     Example: speechllm transcribe recording.wav --language en --model runs/quickstart/checkpoint
     """
-    outputs = _system(model, device, revision).transcribe([str(path) for path in audio], language=language)
+    outputs = load_system(model, device, revision).transcribe([str(path) for path in audio], language=language)
     _show([(str(p), {"text": o.text}) for p, o in zip(audio, outputs, strict=True)], as_json)
 
 
@@ -96,7 +97,7 @@ def translate(
     """
     if out is not None and len(inputs) != 1:
         raise typer.BadParameter(f"--out names one file, but {len(inputs)} inputs were given")
-    system = _system(model, device, revision)
+    system = load_system(model, device, revision)
     outputs = system.translate(
         inputs, source=source, target=target, text=text, speech=out is not None,
         voice=str(voice) if voice else None, consent=consent, decoding=_decoding(candidates),
@@ -123,7 +124,7 @@ def speak(
 
     Example: speechllm speak "turn on the lamp" --language en --out lamp.wav
     """
-    system = _system(model, device, revision)
+    system = load_system(model, device, revision)
     outputs = system.speak(
         [text], language=language, voice=str(voice) if voice else None, consent=consent, watermark=watermark, seed=seed,
         decoding=_decoding(candidates),
@@ -147,7 +148,7 @@ def convert(
     """
     from speechllm.pipelines.voices import convert_voice
 
-    system = _system(model, device, revision)
+    system = load_system(model, device, revision)
     (converted,) = convert_voice(system, [str(audio)], voice=str(voice), consent=consent, seed=seed)
     _save(converted, out)
 
@@ -262,7 +263,7 @@ def evaluate(
         if config
         else build_config(EvaluationConfig, apply_overrides({}, overrides or []))
     )
-    report = evaluate_checkpoint(_system(model, device, revision), corpus, settings)
+    report = evaluate_checkpoint(load_system(model, device, revision), corpus, settings)
     results.print(write_report(report, out))
 
 

@@ -161,7 +161,7 @@ class SpeechSystem:
             piece_seconds: longer audio is cut at pauses into pieces of at most this; None, and at most: what fits.
         """
         _check_list(audios)
-        longest = min(piece_seconds or MAX_PIECE_SECONDS, self._longest_piece())
+        longest = min(piece_seconds or MAX_PIECE_SECONDS, self.longest_piece_seconds)
         pieces = [_pieces(load_audio(audio), longest) for audio in audios]
         segments = iter(self.processor.audio_segments(piece for found in pieces for piece, _ in found))
         return [EncodedSpeech(tuple(next(segments) for _ in found), tuple(s for _, s in found)) for found in pieces]
@@ -232,7 +232,9 @@ class SpeechSystem:
             for speech in encoded
         ]
 
-    def _longest_piece(self) -> float:
+    @property
+    def longest_piece_seconds(self) -> float:
+        """Longest audio that is one piece; `encode` and `run` cut what is longer at pauses."""
         limit = self.decoder.max_positions
         if limit is None:
             return MAX_PIECE_SECONDS

@@ -18,6 +18,7 @@ from benchmarks import (
     decoding,
     machine,
     measure,
+    serving,
     tokenizers,
     training,
     training_gpu,
@@ -372,3 +373,28 @@ def test_workers_that_wait_write_what_one_process_writes(tmp_path):
     assert len(codes) == 10
     assert len({tuple(found) for found in codes.values()}) == 10
     assert scaling.prepare_speed(4, 1, tmp_path).median > 1
+
+
+def test_serving_load_finds_own_crossed_and_lost_answers(tmp_path):
+    def item(text, samples):
+        answers = {"transcription": text, "translation": text, "speech": samples}
+        return serving.Item(b"", 1.0, "en", "fr", text, answers)
+
+    rng = np.random.default_rng(0)
+    sounds = [
+        rng.normal(0, 0.1, 8_000 + 800 * i).astype(np.float32) * np.linspace(1, i, 8_000 + 800 * i) for i in (0, 5)
+    ]
+    items = [item("good morning to you", sounds[0]), item("turn on the light", sounds[1])]
+    assert serving.judge("transcription", 0, "good morning to you", items) == "own"
+    assert serving.judge("transcription", 0, "good morning to me", items) == "rounded"
+    assert serving.judge("transcription", 0, "turn on the light", items) == "crossed"
+    assert serving.judge("speech", 0, sounds[0] + 0.01, items) == "own"
+    assert serving.judge("speech", 1, sounds[1] * 0.8, items) == "rounded"
+    assert serving.judge("speech", 1, sounds[0], items) == "crossed"
+    tally = serving.Tally()
+    tally.add("speech", "own", 0.5, 2.0)
+    tally.add_error("speech", RuntimeError("gone"))
+    text = serving.describe(tally, [100.0, 110.0, 105.0], 2.0, 90.0)
+    assert "| speech | 1 | 0 | 0 | 1 | 0.50 |" in text
+    assert "1.0 seconds of speech" in text
+    assert "1 x RuntimeError: gone" in text
