@@ -10,12 +10,11 @@ can hold hours of silence, so the header's length counts before a sample is deco
 import io
 from dataclasses import dataclass
 
-import numpy as np
 import soundfile
 
 from speechllm.audio import Audio, load_audio
 from speechllm.errors import AudioError
-from speechllm.pipelines.long_audio import holds_speech, split_at_silence
+from speechllm.pipelines.long_audio import find_utterances
 
 MAX_CHANNELS = 8
 MOST_SAMPLES_PER_SECOND = 2 * 96_000
@@ -40,7 +39,7 @@ class Upload:
     """A whole recording."""
 
     pieces: list[Piece]
-    "In order; pieces of a long recording in which nothing is heard are left out."
+    "The utterances of a long recording, in order; the silence between them is left out."
     duration_seconds: float
 
 
@@ -60,10 +59,11 @@ def read_upload(content: bytes, *, rate: int, longest_piece: float, max_seconds:
         raise AudioError("the file is empty: it holds no bytes")
     _check_length(content, max_seconds)
     audio = load_audio(content, rate)
-    parts = split_at_silence(audio, longest_piece)
-    starts = np.cumsum([0, *(part.num_samples for part in parts)]) / rate
-    found = zip(parts, starts, holds_speech(parts), strict=False)
-    return Upload([Piece(part, float(start)) for part, start, heard in found if heard], audio.duration_seconds)
+    pieces = [
+        Piece(Audio(audio.samples[start:stop], rate), start / rate)
+        for start, stop in find_utterances(audio, longest_piece)
+    ]
+    return Upload(pieces, audio.duration_seconds)
 
 
 def _check_length(content: bytes, max_seconds: float) -> None:
