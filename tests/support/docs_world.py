@@ -48,7 +48,7 @@ SMALLER = {
 "What is put behind a command, by how it begins."
 ONLY_PARSED = {"quickstart", "serve", "demo"}
 "Commands that take long or never end; what they do is tested elsewhere."
-PROGRAMS = {"make", "source", "pip", "git", "cd", "hf", "export", "accelerate", "python", "ls", "curl"}
+PROGRAMS = {"make", "source", "pip", "git", "cd", "hf", "export", "accelerate", "python", "ls", "curl", "tensorboard"}
 "What a shell block may call beside `speechllm`."
 
 
