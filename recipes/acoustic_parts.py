@@ -16,7 +16,9 @@ from recipes.train_semantic import SemanticTrainConfig, train_semantic
 from speechllm.audio import Audio, load_audio, save_audio
 from speechllm.data.prepare import read_corpus
 from speechllm.errors import ConfigError
+from speechllm.hub import CODEC_FOLDER
 from speechllm.nn.pretrained import CONFIG_FILE
+from speechllm.processor import SEMANTIC_FOLDER
 from speechllm.safety import embed_watermark
 from speechllm.tokenizers.codec import Codec, load_codec
 from speechllm.tokenizers.mel_rvq import MelRVQConfig
@@ -61,12 +63,12 @@ class CodecChoice:
 def tokenizer_and_codec(
     corpus: str, out: Path, semantic: SemanticTrainConfig, choice: CodecChoice, *, seed: int
 ) -> tuple[SemanticTokenizer, Codec]:
-    """Make, or find made, `out`/semantic and `out`/codec; both run where `semantic.device` says."""
-    folder = train_semantic(replace(semantic, corpora=[corpus], out=str(out / "semantic")))
+    """Make, or find made, `out`/semantic_tokenizer and `out`/codec; both run where `semantic.device` says."""
+    folder = train_semantic(replace(semantic, corpora=[corpus], out=str(out / SEMANTIC_FOLDER)))
     tokenizer = SemanticTokenizer.from_pretrained(folder)
-    if not (out / "codec" / CONFIG_FILE).exists():
-        make_codec(corpus, choice, out / "codec", seed=seed)
-    codec = load_codec(out / "codec")
+    if not (out / CODEC_FOLDER / CONFIG_FILE).exists():
+        make_codec(corpus, choice, out / CODEC_FOLDER, seed=seed)
+    codec = load_codec(out / CODEC_FOLDER)
     if semantic.device is not None:
         tokenizer.to(semantic.device)
         codec.to(semantic.device)

@@ -4,7 +4,7 @@
     python -m recipes.train_audiolm recipes/audiolm_small/config.yaml
 
 What is finished is kept: the tokenizer, the codec, each stage (which also resumes half-way). `out` then holds
-semantic/, codec/, audiolm/ (a folder for `AudioLM.from_pretrained`) and samples/.
+semantic_tokenizer/, codec/, acoustic/ (a folder for `AudioLM.from_pretrained`) and samples/.
 """
 
 import sys
@@ -21,6 +21,7 @@ from speechllm.config import load_config
 from speechllm.generation.audiolm import continue_speech, generate_acoustic, generate_unconditional
 from speechllm.generation.cascade import decode_codes
 from speechllm.generation.voice import encode_start
+from speechllm.hub import ACOUSTIC_FOLDER
 from speechllm.models.audiolm import AudioLM
 from speechllm.nn.pretrained import CONFIG_FILE
 from speechllm.tokenizers.codec import Codec
@@ -72,13 +73,13 @@ def train(config: AudioLMRecipeConfig) -> Path:
     """Do every step that is not done yet and return the folder of the model."""
     out = Path(config.out)
     tokenizer, codec = tokenizer_and_codec(config.corpus, out, config.semantic, config.codec, seed=config.audiolm.seed)
-    if not (out / "audiolm" / CONFIG_FILE).exists():
+    if not (out / ACOUSTIC_FOLDER / CONFIG_FILE).exists():
         codes = out / CODES_FILE if config.keep_codes else None
-        train_audiolm(config.corpus, tokenizer, codec, config.audiolm, out / "audiolm", codes_file=codes)
+        train_audiolm(config.corpus, tokenizer, codec, config.audiolm, out / ACOUSTIC_FOLDER, codes_file=codes)
     if config.samples.count and not (out / "samples").exists():
-        spoken = make_samples(config, AudioLM.from_pretrained(out / "audiolm"), tokenizer, codec)
+        spoken = make_samples(config, AudioLM.from_pretrained(out / ACOUSTIC_FOLDER), tokenizer, codec)
         write_samples(out / "samples", spoken)
-    return out / "audiolm"
+    return out / ACOUSTIC_FOLDER
 
 
 def make_samples(

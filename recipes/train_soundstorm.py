@@ -3,8 +3,9 @@
     python -m recipes.train_soundstorm recipes/soundstorm_16khz/config.yaml corpus=runs/libritts out=runs/soundstorm
     speechllm train soundstorm recipes/soundstorm_16khz/config.yaml corpus=runs/libritts
 
-What is finished is kept: the tokenizer, the codec, the model (which also resumes half-way). `out` then holds semantic/,
-codec/, soundstorm/ (a folder for `SoundStorm.from_pretrained`) and samples/.
+What is finished is kept: the tokenizer, the codec, the model (which also resumes half-way). `out` then holds
+semantic_tokenizer/, codec/ and acoustic/, a folder for `speechllm resynthesize --model` and for the key `sound` of a unified
+training, and samples/.
 """
 
 import sys
@@ -21,6 +22,7 @@ from speechllm.config import load_config
 from speechllm.generation.acoustic import AcousticDecoding, acoustic_codes
 from speechllm.generation.cascade import decode_codes
 from speechllm.generation.voice import encode_voice
+from speechllm.hub import ACOUSTIC_FOLDER
 from speechllm.models.soundstorm import SoundStorm
 from speechllm.nn.pretrained import CONFIG_FILE
 from speechllm.tokenizers.codec import Codec
@@ -71,13 +73,13 @@ def train(config: SoundStormRecipeConfig) -> Path:
     tokenizer, codec = tokenizer_and_codec(
         config.corpus, out, config.semantic, config.codec, seed=config.soundstorm.seed
     )
-    if not (out / "soundstorm" / CONFIG_FILE).exists():
+    if not (out / ACOUSTIC_FOLDER / CONFIG_FILE).exists():
         codes = out / CODES_FILE if config.keep_codes else None
-        train_soundstorm(config.corpus, tokenizer, codec, config.soundstorm, out / "soundstorm", codes_file=codes)
+        train_soundstorm(config.corpus, tokenizer, codec, config.soundstorm, out / ACOUSTIC_FOLDER, codes_file=codes)
     if config.samples.count and not (out / "samples").exists():
-        spoken = make_samples(config, SoundStorm.from_pretrained(out / "soundstorm"), tokenizer, codec)
+        spoken = make_samples(config, SoundStorm.from_pretrained(out / ACOUSTIC_FOLDER), tokenizer, codec)
         write_samples(out / "samples", spoken)
-    return out / "soundstorm"
+    return out / ACOUSTIC_FOLDER
 
 
 def make_samples(

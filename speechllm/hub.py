@@ -162,7 +162,8 @@ def load_parts(
         raise CheckpointError(
             f"{folder} has none of {', '.join(f'{part}/' for part in PART_FOLDERS)}; give their folder"
         )
-    check_safe(folder)
+    for part in PART_FOLDERS:
+        check_safe(folder / part)  # what else lies there is not read
     if tokenizer is None and (folder / SEMANTIC_FOLDER).is_dir():
         tokenizer = SemanticTokenizer.from_pretrained(folder / SEMANTIC_FOLDER).to(device)
     manifest = {} if tokenizer is None else {SEMANTIC_FOLDER: tokenizer.fingerprint}
