@@ -4,8 +4,8 @@
     speechllm train soundstorm recipes/soundstorm_16khz/config.yaml corpus=runs/libritts
 
 What is finished is kept: the tokenizer, the codec, the model (which also resumes half-way). `out` then holds
-semantic_tokenizer/, codec/ and acoustic/, a folder for `speechllm resynthesize --model` and for the key `sound` of a unified
-training, and samples/.
+semantic_tokenizer/, codec/ and acoustic/ (a folder for `speechllm resynthesize --model` and for the key `sound` of a
+unified training) and samples/.
 """
 
 import sys

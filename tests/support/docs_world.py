@@ -43,8 +43,11 @@ TRAINING = ["training.max_steps=2", "training.cpu=true", "training.show_progress
 SMALLER = {
     ("train", "unified"): TRAINING,
     ("train", "soundstorm"): [
-        "semantic.ctc.loop.steps=2", "semantic.ctc.trunk={width: 16, num_layers: 1, num_heads: 2}",
-        "semantic.tokenizer.codebook_size=16", "codec.mel_rvq.codebook_size=8", "soundstorm.loop.steps=2",
+        "semantic.ctc.loop.steps=2",
+        "semantic.ctc.trunk={width: 16, num_layers: 1, num_heads: 2}",
+        "semantic.tokenizer.codebook_size=16",
+        "codec.mel_rvq.codebook_size=8",
+        "soundstorm.loop.steps=2",
         "soundstorm.trunk={width: 16, num_layers: 1, num_heads: 2}",
     ],
     ("evaluate",): ["judge.english=none", "num_items=2", "decoding={max_text_tokens: 4}"],
