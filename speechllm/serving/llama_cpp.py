@@ -9,6 +9,7 @@ ids that the grammar allows, with the same guards, so under greedy decoding the 
 same weights (up to rounding, where two logits all but tie). One sequence at a time, greedy, no beams, no candidates.
 """
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -51,19 +52,16 @@ class LlamaCppDecoder:
             MissingDependencyError: llama_cpp is not installed.
             CheckpointError: the file cannot be loaded, or belongs to another vocabulary.
         """
-        try:
-            from llama_cpp import GGML_TYPE_F32, Llama
-        except ImportError as error:
-            raise MissingDependencyError("llama_cpp_python", "llama-cpp", "a GGUF language model") from error
+        library = _library()
         if not path.is_file():
             raise CheckpointError(f"there is no GGUF file {path}; make one with speechllm gguf")
         try:
-            llama = Llama(
+            llama = library.Llama(
                 str(path),
                 n_ctx=0,  # as long as the model says
                 # The default cache has half precision, which is enough to change an id now and then.
-                type_k=GGML_TYPE_F32,
-                type_v=GGML_TYPE_F32,
+                type_k=library.GGML_TYPE_F32,
+                type_v=library.GGML_TYPE_F32,
                 n_threads=num_threads,
                 n_threads_batch=num_threads,
                 verbose=False,
@@ -126,10 +124,15 @@ class LlamaCppDecoder:
 
     def _logits(self) -> Float[np.ndarray, " V"]:
         """Return a copy of the logits behind the last id."""
-        from llama_cpp import llama_get_logits_ith
-
-        pointer = llama_get_logits_ith(self.llama.ctx, -1)
+        pointer = _library().llama_get_logits_ith(self.llama.ctx, -1)
         return np.ctypeslib.as_array(pointer, shape=(self.llama.n_vocab(),)).astype(np.float32)
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("llama_cpp")
+    except ImportError as error:
+        raise MissingDependencyError("llama_cpp_python", "llama-cpp", "a GGUF language model") from error
 
 
 def with_decoder(system: SpeechSystem, decoder: Any) -> SpeechSystem:
