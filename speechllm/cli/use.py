@@ -275,12 +275,8 @@ def info(
 
     Example: speechllm info runs/quickstart/checkpoint
     """
-    from rich.table import Table
-
     from speechllm.hub import describe_checkpoint
 
     _check_revision(model, revision)
-    table = Table(show_header=False, box=None)
     for key, value in describe_checkpoint(model, revision=revision).items():
-        table.add_row(Text(key, style="bold"), str(value))
-    results.print(table)
+        results.print(Text.assemble((f"{key:<20}", "bold"), value))  # a line each, however long: paths are not cut

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from speechllm.generation.acoustic import ACOUSTIC_STAGES
 from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.models.acoustic import ACOUSTIC_MODELS
+from speechllm.tasks.task import TASKS
+from speechllm.tokenizers.codec import CODECS
 from tests.support.docs_world import every_example, make_world, run_command, run_page
 from tests.support.pages import anchors, blocks, links
 
@@ -34,6 +38,8 @@ def world(template: Path, tmp_path: Path, hub: object, monkeypatch: pytest.Monke
         return decode_from(self, prompts, grammars, replace(config, max_text_tokens=12, max_audio_seconds=2.0), *rest)
 
     monkeypatch.setattr(LMDecoder, "decode_from", decode_little)
+    for registry in (TASKS, CODECS, ACOUSTIC_MODELS, ACOUSTIC_STAGES):  # what a page registers ends with it
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     folder = tmp_path / "world"
     shutil.copytree(template, folder, symlinks=True)
     monkeypatch.chdir(folder)

@@ -137,7 +137,7 @@ def test_what_is_called_quickstart_has_the_sizes_of_the_recipe():
         (found,) = [size for size in sizes if size.name == "quickstart"]
         assert (found.num_codes, found.num_text_ids) == (recipe.semantic.codebook_size, recipe.text_lm.vocab_size)
         assert found.hidden_size == recipe.text_lm.model.hidden_size
-    assert tokenizers._ctc_codes().codebook_size == recipe.semantic.codebook_size
+    assert tokenizers.ctc_codes().codebook_size == recipe.semantic.codebook_size
     assert tokenizers._codec().config == recipe.codec
 
 

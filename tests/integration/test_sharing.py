@@ -212,7 +212,7 @@ def test_push_public(hub: FakeHub, folder: Path):
     ("mistake", "message"),
     [
         ("no folder", "there is no folder"),
-        ("no checkpoint", "is no speechllm checkpoint: it has no speechllm.json"),
+        ("no checkpoint", "holds nothing that speechllm makes"),
         ("no token", "there is no token; run `hf auth login`, or set HF_TOKEN"),
         ("wrong token", "does not accept the token"),
         ("no network", "no connection to http://127.0.0.1:9"),

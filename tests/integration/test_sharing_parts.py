@@ -203,7 +203,7 @@ def test_revision_in_commands(made: Path, hub: FakeHub, tmp_path: Path):
     HfApi(endpoint=hub.url, token=hub.token).create_tag("me/model", tag="v1")
     push_folder(tiny_checkpoint(tmp_path / "mute"), "me/model")
     run = CliRunner().invoke
-    assert f"snapshots/{first}" in run(app, ["info", "me/model", "--revision", "v1"], env={"COLUMNS": "500"}).output
+    assert f"snapshots/{first}" in run(app, ["info", "me/model", "--revision", "v1"]).output
     said = run(app, ["speak", "no", "--model", "me/model", "--revision", "v1", "--out", str(tmp_path / "a.wav")])
     assert said.exit_code == 0, said.output
     assert "cannot make sound" in run(app, ["speak", "no", "--model", "me/model", "--out", "b.wav"]).output
