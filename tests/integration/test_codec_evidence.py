@@ -28,7 +28,9 @@ def test_every_codec_and_level_has_a_row(audio: Path, tmp_path: Path, monkeypatc
     import typer
 
     tiny_acoustic()[0].save_pretrained(tmp_path / "mine")
-    config = CodecRecipeConfig(train=NeuralCodecTrainConfig(loop=LoopConfig(steps=100)), audio=[str(audio)], held_out_share=0.3)
+    config = CodecRecipeConfig(
+        train=NeuralCodecTrainConfig(loop=LoopConfig(steps=100)), audio=[str(audio)], held_out_share=0.3
+    )
     save_config(config, tmp_path / "mine" / "config.yaml")
     small = MelRVQConfig(num_codebooks=2, codebook_size=8, vocoder=GriffinLimConfig(num_iterations=2))
     monkeypatch.setattr(evidence, "MEL_RVQ", small)
