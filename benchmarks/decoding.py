@@ -22,7 +22,8 @@ from benchmarks.machine import RESULTS, measure_machine, threads
 from benchmarks.measure import Spread, clock_for, interleave, rates, ratio, table, write_text
 from recipes.quickstart.config import CONFIG, QuickstartConfig
 from speechllm.config import load_config
-from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.grammar import MODALITIES, OPEN, Grammar, head_rows
 from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, random_llama
 from speechllm.models.text_lm import train_bpe

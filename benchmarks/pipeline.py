@@ -24,7 +24,7 @@ from speechllm.audio import Audio, load_audio
 from speechllm.data.prepare import read_corpus
 from speechllm.data.records import Record
 from speechllm.generation.cascade import synthesize
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.metrics import WER, make_normaliser
 from speechllm.pipelines.system import SpeechSystem
 from speechllm.safety import embed_watermark

@@ -20,7 +20,8 @@ from speechllm.data.records import Record, Split
 from speechllm.data.tokenize import TokenRow, read_tokens
 from speechllm.errors import DataError
 from speechllm.evaluation.judges import WhisperJudge
-from speechllm.generation.decode import DecodeReport, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoded import DecodeReport
 from speechllm.hub import Checkpoint
 from speechllm.metrics import CER, WER, Score, make_normaliser
 from speechllm.metrics.bootstrap import PairedDifference

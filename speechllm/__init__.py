@@ -33,7 +33,7 @@ _EXPORTS = {
     "SemanticTokenizer": "speechllm.tokenizers.semantic",
     "extend_causal_lm": "speechllm.models.causal_lm",
     "load_base_lm": "speechllm.models.causal_lm",
-    "DecodingConfig": "speechllm.generation.decode",
+    "DecodingConfig": "speechllm.generation.decoding_config",
     "LMDecoder": "speechllm.generation.decode",
     "load_checkpoint": "speechllm.hub",
     "push_checkpoint": "speechllm.hub",

@@ -73,6 +73,11 @@ class UnifiedProcessor:
         unknown = text_tokenizer.unk_token_id
         self._mark_ids = sorted({self.eos_id, *(i for i in special if i != unknown)})
 
+    @property
+    def closing_ids(self) -> tuple[int, int]:
+        """The id that closes a part with another behind it, and the one that closes the last."""
+        return self.vocabulary.next_id, self.eos_id
+
     # ids out of segments
 
     def encode_segment(self, segment: Segment) -> np.ndarray:
@@ -96,7 +101,7 @@ class UnifiedProcessor:
         """Return the ids int64 [T] that the model writes, EOS at the end included."""
         ids: list[np.ndarray] = []
         for i, segment in enumerate(target):
-            closing = self.eos_id if i == len(target) - 1 else self.vocabulary.next_id
+            closing = self.closing_ids[i == len(target) - 1]
             ids += [self.encode_segment(segment), np.array([closing])]
         return np.concatenate(ids)
 

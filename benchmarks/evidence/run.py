@@ -17,7 +17,9 @@ from speechllm.data.collate import Collator
 from speechllm.data.mixture import MixtureComponent, MixtureConfig, load_mixture
 from speechllm.data.packing import PackedRows
 from speechllm.data.tokenize import TokenRow, read_tokens
-from speechllm.generation.decode import DecodeReport, DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoded import DecodeReport
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, load_base_lm, num_text_rows
 from speechllm.processor import UnifiedProcessor
 from speechllm.segments import CodeSegment, TextSegment

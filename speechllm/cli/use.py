@@ -47,7 +47,7 @@ def _speech_parts(model: str, device: str, revision: str | None) -> Any:
 
 
 def _decoding(candidates: int) -> Any:
-    from speechllm.generation.decode import CandidatesConfig, DecodingConfig
+    from speechllm.generation.decoding_config import CandidatesConfig, DecodingConfig
 
     return DecodingConfig(candidates=CandidatesConfig(count=candidates) if candidates > 1 else None)
 

@@ -18,7 +18,7 @@ from speechllm.audio import Audio, load_audio
 from speechllm.errors import AudioError, TaskError
 from speechllm.evaluation.resynthesis import ORIGINAL, resynthesize
 from speechllm.generation.cascade import require_match
-from speechllm.generation.decode import CandidatesConfig, DecodingConfig
+from speechllm.generation.decoding_config import CandidatesConfig, DecodingConfig
 from speechllm.pipelines.output import TaskOutput
 from speechllm.pipelines.system import SpeechSystem
 from speechllm.safety import detect_watermark, require_consent

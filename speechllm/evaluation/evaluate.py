@@ -43,7 +43,8 @@ from speechllm.evaluation.speech import (
     similarity_scores,
     speech_scores,
 )
-from speechllm.generation.decode import DecodeReport, DecodingConfig
+from speechllm.generation.decoded import DecodeReport
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.metrics.bootstrap import BootstrapConfig
 from speechllm.metrics.normalise import NormaliserName, make_normaliser
 from speechllm.metrics.score import Score

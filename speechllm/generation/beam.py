@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from speechllm.generation.decode import Decoded, DecodingConfig, LMDecoder, ModelInputs, block, decoded_from
+from speechllm.generation.decoded import Decoded, decoded_from
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.grammar import Grammar, Progress
-from speechllm.generation.heads import cut_forward
+from speechllm.generation.running_batch import DecodableLM, ModelInputs, block, decode_in_batches
 from speechllm.nn.precision import widest_float
 
 Candidate: TypeAlias = tuple[int, int, float]
@@ -51,30 +52,30 @@ class _Beams:
 
 
 def decode_with_beams(
-    decoder: LMDecoder,
+    lm: DecodableLM,
     prompts: Sequence[np.ndarray],
     grammars: Sequence[Grammar],
     config: DecodingConfig,
-    places: Sequence[int] | None = None,
+    places: Sequence[int],
 ) -> list[Decoded]:
-    """Decode with beam search where the grammar starts with text, otherwise as without beams; see `decode`."""
-    places = range(len(prompts)) if places is None else places
+    """Decode with beam search where the grammar starts with text, otherwise by `decode_in_batches`."""
     leading = [_num_leading_text_parts(grammar) for grammar in grammars]
     searched = [i for i, count in enumerate(leading) if count]
     texts: dict[int, Hypothesis] = {}
     per_batch = max(config.batch_size // config.num_beams, 1)
     for start in range(0, len(searched), per_batch):
         numbers = searched[start : start + per_batch]
-        found = _search(decoder, [prompts[i] for i in numbers], [grammars[i] for i in numbers], config)
+        found = _search(lm, [prompts[i] for i in numbers], [grammars[i] for i in numbers], config)
         texts.update(zip(numbers, found, strict=True))
     rests = [i for i in range(len(prompts)) if leading[i] < len(grammars[i])]
     longer = [np.concatenate([prompts[i], texts[i].ids if i in texts else []]).astype(np.int64) for i in rests]
-    tails = decoder.decode_from(longer, [grammars[i][leading[i] :] for i in rests], config, [places[i] for i in rests])
+    parts = [grammars[i][leading[i] :] for i in rests]
+    tails = decode_in_batches(lm, longer, parts, config, [places[i] for i in rests])
     rest_of = dict(zip(rests, tails, strict=True))
-    return [_joined(decoder, texts.get(i), rest_of.get(i), grammars[i]) for i in range(len(prompts))]
+    return [_joined(lm, texts.get(i), rest_of.get(i), grammars[i]) for i in range(len(prompts))]
 
 
-def _joined(decoder: LMDecoder, text: Hypothesis | None, rest: Decoded | None, grammar: Grammar) -> Decoded:
+def _joined(lm: DecodableLM, text: Hypothesis | None, rest: Decoded | None, grammar: Grammar) -> Decoded:
     if text is None:
         assert rest is not None, "a grammar has at least one part"
         return rest
@@ -83,21 +84,20 @@ def _joined(decoder: LMDecoder, text: Hypothesis | None, rest: Decoded | None, g
         ids = np.concatenate([ids, rest.ids])
         stops.append("closed" if rest.stop_reason == "eos" else rest.stop_reason)
         score += rest.score
-    return decoded_from(decoder.processor, ids, grammar, stops, score)
+    return decoded_from(lm.processor, ids, grammar, stops, score)
 
 
 def _search(
-    decoder: LMDecoder, prompts: Sequence[np.ndarray], grammars: Sequence[Grammar], config: DecodingConfig
+    lm: DecodableLM, prompts: Sequence[np.ndarray], grammars: Sequence[Grammar], config: DecodingConfig
 ) -> list[Hypothesis]:
     """Return the best text of each prompt. Rows are laid out [prompt, beam]."""
     B, K = len(prompts), config.num_beams
-    inputs = ModelInputs(decoder, prompts)
-    forward = cut_forward(decoder.model, decoder.rows, cut=decoder.cut)
-    closing = (decoder.processor.vocabulary.next_id, decoder.processor.eos_id)
-    progress = Progress(list(grammars), config.limits(decoder.frame_rate), closing)
-    row_ids, blocked = decoder.rows[0].ids.tolist(), decoder.rows[0].blocked.to(inputs.device)
+    inputs = ModelInputs(lm, prompts)
+    forward = lm.forward()
+    progress = Progress(list(grammars), config.limits(lm.frame_rate), lm.processor.closing_ids)
+    row_ids, blocked = lm.rows[0].ids.tolist(), lm.rows[0].blocked.to(inputs.device)
     beams = [_Beams(K, config.length_penalty) for _ in prompts]
-    room = [decoder.max_positions - len(p) if decoder.max_positions else None for p in prompts]
+    room = [lm.max_positions - len(p) if lm.max_positions else None for p in prompts]
     written: list[tuple[int, ...]] = [()] * B
     wide = widest_float(inputs.device)
     totals = torch.zeros(B, dtype=wide, device=inputs.device)

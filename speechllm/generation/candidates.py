@@ -13,10 +13,12 @@ import inspect
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from speechllm.generation.decode import Decoded, DecodingConfig, LMDecoder, ModelInputs
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoded import Decoded
+from speechllm.generation.decoding_config import DecodingConfig
+from speechllm.generation.running_batch import DecodableLM, ModelInputs
 from speechllm.segments import CodeSegment, TextSegment
 from speechllm.tasks import Field, TaskTag
 
@@ -65,7 +67,7 @@ def decode_best(
         texts = [_text(one, tag.targets.index(field)) for one in decoded]
     recognition = TaskTag.of("ASR", tag.output_language(tag.targets[spoken]))
     scores = hearing_scores(
-        decoder, recognition, [_codes(one, spoken) for one in decoded], texts, batch_size=config.batch_size
+        decoder.lm, recognition, [_codes(one, spoken) for one in decoded], texts, batch_size=config.batch_size
     )
     # what a guard had to end is chosen only if nothing ended by itself
     ended = np.array([one.stop_reason == "eos" for one in decoded])
@@ -73,48 +75,43 @@ def decode_best(
     return [decoded[start + int(ranks[start : start + count].argmin())] for start in range(0, len(decoded), count)]
 
 
-@torch.no_grad()
 def hearing_scores(
-    decoder: LMDecoder, recognition: TaskTag, codes: Sequence[np.ndarray], texts: Sequence[str], *, batch_size: int = 32
+    lm: DecodableLM, recognition: TaskTag, codes: Sequence[np.ndarray], texts: Sequence[str], *, batch_size: int = 32
 ) -> Float[np.ndarray, " B"]:
     """Return log p(text | codes), natural, for each pair; -inf without codes or where both exceed the context.
 
     Args:
-        decoder: of a model in evaluation mode or not; it is left as it was.
+        lm: its model may be in training mode; it is left as it was.
         recognition: the tag under which it listens, [ASR ...].
         codes: semantic codes [T] each.
         texts: what they should say.
         batch_size: pairs in one pass.
     """
-    targets = [decoder.processor.encode_target([TextSegment(text)]) for text in texts]
+    targets = [lm.processor.encode_target([TextSegment(text)]) for text in texts]
     rows = [
-        np.concatenate([decoder.processor.encode_prompt(recognition.prompt(one)), target])
+        np.concatenate([lm.processor.encode_prompt(recognition.prompt(one)), target])
         for one, target in zip(codes, targets, strict=True)
     ]
-    limit = decoder.max_positions or max(map(len, rows), default=0)
+    limit = lm.max_positions or max(map(len, rows), default=0)
     scores = np.full(len(rows), -np.inf)
     fitting = [i for i, row in enumerate(rows) if len(codes[i]) and len(row) <= limit]
-    was_training = decoder.model.training
-    decoder.model.eval()
-    try:
+    with lm.evaluating():
         for start in range(0, len(fitting), batch_size):
             chosen = fitting[start : start + batch_size]
             lengths = [len(targets[i]) for i in chosen]
-            scores[chosen] = _target_scores(decoder, [rows[i] for i in chosen], lengths)
-    finally:
-        decoder.model.train(was_training)
+            scores[chosen] = _target_scores(lm, [rows[i] for i in chosen], lengths)
     return scores
 
 
-def _target_scores(decoder: LMDecoder, rows: list[np.ndarray], lengths: list[int]) -> Float[np.ndarray, " B"]:
+def _target_scores(lm: DecodableLM, rows: list[np.ndarray], lengths: list[int]) -> Float[np.ndarray, " B"]:
     """Return the log probability of the last `lengths[b]` ids of each row."""
-    batch = ModelInputs(decoder, rows, reserve=0)
+    batch = ModelInputs(lm, rows, reserve=0)
     ids, longest = batch.ids, max(lengths)
     inputs = batch.model_inputs()
-    if "logits_to_keep" in inspect.signature(decoder.model.forward).parameters:
+    if "logits_to_keep" in inspect.signature(lm.model.forward).parameters:
         inputs["logits_to_keep"] = longest + 1
     # rows are padded on the left, so all targets end together
-    log_probs = decoder.model(**inputs).logits[:, -longest - 1 : -1].float().log_softmax(-1)
+    log_probs = lm.model(**inputs).logits[:, -longest - 1 : -1].float().log_softmax(-1)
     wanted = log_probs.gather(-1, ids[:, -longest:, None])[..., 0].cpu().numpy()
     is_target = np.arange(longest) >= longest - np.array(lengths)[:, None]
     return np.where(is_target, wanted, 0).sum(1)

@@ -198,8 +198,7 @@ class GrammarLogitsProcessor(LogitsProcessor):
 
     def __call__(self, input_ids: Int[Tensor, "B T"], scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
         """Set the scores of illegal ids to -inf."""
-        closing = (self.processor.vocabulary.next_id, self.processor.eos_id)
-        progress = Progress([self.grammar] * len(input_ids), self.limits, closing)
+        progress = Progress([self.grammar] * len(input_ids), self.limits, self.processor.closing_ids)
         for column in input_ids[:, self.prompt_length :].T.cpu().numpy():
             progress.advance(column)
         legal = torch.zeros_like(scores, dtype=torch.bool)

@@ -32,7 +32,7 @@ from transformers.pipelines.text_to_audio import TextToAudioPipeline
 
 from speechllm.audio import Audio
 from speechllm.errors import CheckpointError, ConfigError, NoCheckpointError, SpeechLLMError, TaskError
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.hub import Checkpoint, checkpoint_folder, load_checkpoint, save_checkpoint
 from speechllm.pipelines.inputs import each, is_one_audio, read_audio
 from speechllm.pipelines.options import SAMPLING_OPTIONS, TEXT_OPTIONS, known_options, speech_decoding, text_decoding

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from speechllm.errors import ConfigError
-from speechllm.generation.decode import CandidatesConfig, DecodingConfig
+from speechllm.generation.decoding_config import CandidatesConfig, DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.registry import suggest
 

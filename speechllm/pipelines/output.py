@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from speechllm.audio import Audio
-from speechllm.generation.decode import Decoded, StopReason
+from speechllm.generation.decoded import Decoded, StopReason
 from speechllm.segments import CodeSegment, Segment, TextSegment
 from speechllm.tasks import Field, TaskTag
 

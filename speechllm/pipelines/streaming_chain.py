@@ -16,7 +16,7 @@ import numpy as np
 
 from speechllm.audio import AudioSource
 from speechllm.generation.cascade import require_match
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.streaming_speech import stream_speech
 from speechllm.pipelines.system import EncodedSpeech, Input, SpeechSystem
 from speechllm.pipelines.voices import marked

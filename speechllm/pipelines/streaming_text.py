@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from speechllm.generation.decode import Decoded, DecodingConfig
+from speechllm.generation.decoded import Decoded
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.pipelines.output import TaskOutput, join
 from speechllm.pipelines.system import Input, SpeechSystem
 from speechllm.processor import UnifiedProcessor
@@ -75,7 +76,7 @@ def _written(
     streamer: Any,
 ) -> Generator[TextPiece, None, Decoded]:
     """Yield the text of one piece of the input, and return its decoding."""
-    closing, part = (processor.vocabulary.next_id, processor.eos_id), 0
+    closing, part = processor.closing_ids, 0
     while True:
         try:
             step = next(steps)

@@ -20,7 +20,8 @@ import torch
 from speechllm.audio import Audio, AudioSource, load_audio
 from speechllm.errors import TaskError
 from speechllm.generation.candidates import decode_best, known_text
-from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.hub import Checkpoint, load_checkpoint
 from speechllm.pipelines.long_audio import find_utterances
 from speechllm.pipelines.output import TaskOutput, join

@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from speechllm.audio import Audio
 from speechllm.errors import SpeechLLMError
-from speechllm.generation.decode import CandidatesConfig, DecodingConfig
+from speechllm.generation.decoding_config import CandidatesConfig, DecodingConfig
 from speechllm.pipelines.output import TaskOutput
 from speechllm.pipelines.system import SpeechSystem
 from speechllm.serving.answers import ApiError, api_error, error_response

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from speechllm.errors import CheckpointError, ConfigError, DataError, MissingDependencyError
-from speechllm.generation.decode import DEFAULT_FRAME_RATE, Decoded, DecodingConfig, decoded_from
+from speechllm.errors import CheckpointError, DataError, MissingDependencyError
+from speechllm.generation.decoded import Decoded, decoded_from
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.grammar import MODALITIES, Grammar, Progress, head_rows
+from speechllm.generation.running_batch import DEFAULT_FRAME_RATE
 from speechllm.pipelines.system import SpeechSystem
 from speechllm.processor import UnifiedProcessor
 
@@ -90,16 +92,14 @@ class LlamaCppDecoder:
             DataError: a prompt fills the model's context.
         """
         config = config or DecodingConfig()
-        if not (config.text.is_greedy and config.audio.is_greedy) or config.num_beams > 1 or config.candidates:
-            raise ConfigError("the llama.cpp decoder is greedy; drop sampling, beams and candidates")
+        config.require_greedy("llama.cpp")
         return [self._decode(prompt, grammar, config) for prompt, grammar in zip(prompts, grammars, strict=True)]
 
     def _decode(self, prompt: Int[np.ndarray, " T"], grammar: Grammar, config: DecodingConfig) -> Decoded:
         limit = self.max_positions
         if limit is not None and len(prompt) >= limit:
             raise DataError(f"a prompt has {len(prompt)} ids, but the model reads at most {limit} with its answer")
-        closing = (self.processor.vocabulary.next_id, self.processor.eos_id)
-        progress = Progress([grammar], config.limits(self.frame_rate), closing)
+        progress = Progress([grammar], config.limits(self.frame_rate), self.processor.closing_ids)
         written: list[int] = []
         score, stops, step = 0.0, progress.stops, [int(i) for i in prompt]
         self.llama.reset()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from speechllm.errors import TaskError
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.registry import suggest
 from speechllm.serving.answers import ApiError

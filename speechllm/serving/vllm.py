@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from speechllm.errors import ConfigError, DataError
-from speechllm.generation.decode import DEFAULT_FRAME_RATE, Decoded, DecodingConfig, decoded_from
+from speechllm.errors import DataError
+from speechllm.generation.decoded import Decoded, decoded_from
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.grammar import CLOSING, FREE, LAST, MODALITIES, Grammar, Limits, Progress, head_rows
+from speechllm.generation.running_batch import DEFAULT_FRAME_RATE
 from speechllm.processor import UnifiedProcessor
 
 
@@ -65,12 +67,10 @@ class VLLMDecoder:
             DataError: a prompt fills the model's context.
         """
         config = config or DecodingConfig()
-        if not (config.text.is_greedy and config.audio.is_greedy) or config.num_beams > 1 or config.candidates:
-            raise ConfigError("the vLLM decoder is greedy; drop sampling, beams and candidates")
-        closing = (self.processor.vocabulary.next_id, self.processor.eos_id)
+        config.require_greedy("vLLM")
         limits = config.limits(self.frame_rate)
         sequences = [
-            _Sequence([int(i) for i in prompt], Progress([grammar], limits, closing))
+            _Sequence([int(i) for i in prompt], Progress([grammar], limits, self.processor.closing_ids))
             for prompt, grammar in zip(prompts, grammars, strict=True)
         ]
         for number, one in enumerate(sequences):

@@ -23,7 +23,7 @@ from typing import Protocol, runtime_checkable
 
 from speechllm.audio import Audio
 from speechllm.errors import SpeechLLMError, TaskError
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.pipelines.output import TaskOutput
 from speechllm.safety import embed_watermark
 from speechllm.tasks import TaskTag

@@ -28,7 +28,9 @@ from speechllm.data.mixture import MixtureConfig
 from speechllm.data.plain_text import is_plain_text, read_plain_text
 from speechllm.data.tokenize import TokenRow, read_tokens
 from speechllm.errors import ConfigError, DataError
-from speechllm.generation.decode import Decoded, DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoded import Decoded
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.metrics import make_normaliser
 from speechllm.metrics.text import bleu_for, error_rates_for
 from speechllm.processor import UnifiedProcessor
@@ -170,7 +172,7 @@ def shuffled(hypotheses: Sequence[str]) -> list[str]:
 
 
 def _decode(decoder: LMDecoder, tag: TaskTag, prompts: Sequence[Any], max_text_tokens: int) -> list[Decoded]:
-    ids = [decoder.processor.encode_prompt(prompt) for prompt in prompts]
+    ids = [decoder.lm.processor.encode_prompt(prompt) for prompt in prompts]
     return decoder.decode(ids, [tag.output_modalities] * len(ids), DecodingConfig(max_text_tokens=max_text_tokens))
 
 

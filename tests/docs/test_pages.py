@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from speechllm.generation.acoustic import ACOUSTIC_STAGES
-from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.models.acoustic import ACOUSTIC_MODELS
 from speechllm.tasks.task import TASKS
 from speechllm.tokenizers.codec import CODECS
@@ -32,12 +33,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def world(template: Path, tmp_path: Path, hub: object, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh world for one page, with a Hub that is logged in, and where a random model's answers are short."""
-    decode_from = LMDecoder.decode_from
+    decode = LMDecoder.decode
 
-    def decode_little(self: LMDecoder, prompts: Any, grammars: Any, config: DecodingConfig, *rest: Any) -> Any:
-        return decode_from(self, prompts, grammars, replace(config, max_text_tokens=12, max_audio_seconds=2.0), *rest)
+    def decode_little(
+        self: LMDecoder, prompts: Any, grammars: Any, config: DecodingConfig | None = None, *rest: Any
+    ) -> Any:
+        little = replace(config or DecodingConfig(), max_text_tokens=12, max_audio_seconds=2.0)
+        return decode(self, prompts, grammars, little, *rest)
 
-    monkeypatch.setattr(LMDecoder, "decode_from", decode_little)
+    monkeypatch.setattr(LMDecoder, "decode", decode_little)
     for registry in (TASKS, CODECS, ACOUSTIC_MODELS, ACOUSTIC_STAGES):  # what a page registers ends with it
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     folder = tmp_path / "world"

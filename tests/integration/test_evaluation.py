@@ -7,7 +7,7 @@ from speechllm.audio import encode_flac
 from speechllm.data.prepare import prepare_corpus
 from speechllm.data.records import Record, Translation
 from speechllm.evaluation import EvaluationConfig, Judges, evaluate_checkpoint, write_report
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.metrics import BootstrapConfig
 from tests.support.tiny import tiny_checkpoint, tiny_speech
 

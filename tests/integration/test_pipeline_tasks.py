@@ -17,7 +17,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from speechllm.audio import Audio, load_audio, save_audio
 from speechllm.errors import AudioError, CheckpointError, ConfigError, ConsentError, TaskError
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.hub import load_checkpoint
 from speechllm.pipelines import inputs
 from speechllm.pipelines.system import SpeechSystem

@@ -11,7 +11,7 @@ from transformers import AutomaticSpeechRecognitionPipeline, WhisperFeatureExtra
 import speechllm
 from speechllm.audio import save_audio
 from speechllm.errors import CheckpointError, ConfigError
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.pipelines.hf import SpeechRecognitionPipeline, SpeechTranslationPipeline
 from speechllm.pipelines.options import text_decoding

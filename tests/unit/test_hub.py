@@ -15,7 +15,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from speechllm.errors import CheckpointError, VocabularyError
-from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.hub import load_checkpoint, push_checkpoint, save_checkpoint
 from speechllm.tokenizers.features import LogMelFeatures
 from tests.support.tiny import tiny_checkpoint, tiny_model, tiny_processor, tiny_speech

@@ -7,7 +7,7 @@ from speechllm.audio import save_audio
 from speechllm.demo.actions import DRAWN, OTHER, SOURCE, Demo
 from speechllm.demo.tokens import token_html
 from speechllm.errors import AudioError, CheckpointError, ConsentError, TaskError
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.pipelines.system import SpeechSystem
 from speechllm.safety import detect_watermark
 from tests.support.tiny import tiny_acoustic, tiny_audiolm, tiny_checkpoint, tiny_speech

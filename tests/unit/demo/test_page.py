@@ -16,7 +16,7 @@ from speechllm.audio import save_audio
 from speechllm.demo.actions import Demo
 from speechllm.demo.page import CONSENT, make_page
 from speechllm.demo.server import demo_app
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.pipelines.system import SpeechSystem
 from tests.support.tiny import tiny_checkpoint, tiny_speech
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.grammar import Grammar, GrammarLogitsProcessor
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.segments import TextSegment
@@ -29,7 +30,7 @@ def test_wide_beams_find_the_best_text_of_all(decoder: LMDecoder):
     content = torch.tensor([i for i in range(len(PROCESSOR.text_tokenizer)) if i not in special])
     for prompt in PROMPTS[:2]:
         with torch.no_grad():
-            first = decoder.model(torch.from_numpy(prompt)[None], use_cache=False).logits[0, -1]
+            first = decoder.lm.model(torch.from_numpy(prompt)[None], use_cache=False).logits[0, -1]
         legal = torch.cat([content, torch.tensor([EOS])])
         # After one id the text must end: EOS has probability 1 among what is legal, so this is the whole score.
         scores = first[legal].log_softmax(-1)
@@ -76,7 +77,7 @@ def test_beams_agree_with_transformers(decoder: LMDecoder):
     config = DecodingConfig(num_beams=4, max_text_tokens=6, length_penalty=0.0)
     for prompt in PROMPTS:
         mask = GrammarLogitsProcessor(PROCESSOR, ("text",), config.limits(25.0), len(prompt))
-        theirs = decoder.model.generate(
+        theirs = decoder.lm.model.generate(
             torch.from_numpy(prompt)[None], attention_mask=torch.ones(1, len(prompt), dtype=torch.int64), num_beams=4,
             do_sample=False, max_new_tokens=10, length_penalty=0.0, early_stopping=True, renormalize_logits=True,
             eos_token_id=EOS, pad_token_id=0, logits_processor=[mask],

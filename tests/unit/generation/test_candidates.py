@@ -8,7 +8,8 @@ import torch
 
 from speechllm.errors import ConfigError
 from speechllm.generation.candidates import decode_best, hearing_scores, known_text
-from speechllm.generation.decode import CandidatesConfig, DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoding_config import CandidatesConfig, DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.segments import TextSegment
 from speechllm.tasks import TaskTag
@@ -39,7 +40,7 @@ def score_alone(decoder, spoken, text):
     """log p(text | codes) by one plain pass of the model."""
     prompt, target = PROCESSOR.encode_prompt(ASR.prompt(spoken)), PROCESSOR.encode_target([TextSegment(text)])
     ids = torch.from_numpy(np.concatenate([prompt, target]))[None]
-    log_probs = decoder.model(input_ids=ids).logits[0].log_softmax(-1)
+    log_probs = decoder.lm.model(input_ids=ids).logits[0].log_softmax(-1)
     return sum(float(log_probs[len(prompt) + t - 1, target[t]]) for t in range(len(target)))
 
 
@@ -47,15 +48,15 @@ def test_the_score_is_that_of_the_model_alone_in_any_batch(decoder):
     spoken = codes(len(TEXTS))
     expected = [score_alone(decoder, *pair) for pair in zip(spoken, TEXTS, strict=True)]
     for batch_size in (1, 3, 32):
-        scores = hearing_scores(decoder, ASR, spoken, TEXTS, batch_size=batch_size)
+        scores = hearing_scores(decoder.lm, ASR, spoken, TEXTS, batch_size=batch_size)
         np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
 def test_nothing_said_or_too_much_is_the_worst():
     decoder = LMDecoder(tiny_model(SIZE), PROCESSOR)
-    decoder.max_positions = 60
+    decoder.lm.max_positions = 60
     spoken = [np.zeros(0, np.int64), codes(1)[0], np.zeros(80, np.int64)]
-    scores = hearing_scores(decoder, ASR, spoken, ["a", "a", "a"])
+    scores = hearing_scores(decoder.lm, ASR, spoken, ["a", "a", "a"])
     assert np.isneginf(scores).tolist() == [True, False, True]
 
 

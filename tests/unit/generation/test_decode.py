@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from speechllm.errors import ConfigError, DataError, VocabularyError
-from speechllm.generation.decode import Decoded, DecodeReport, DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoded import Decoded, DecodeReport
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.grammar import Grammar, GrammarLogitsProcessor
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.segments import CodeSegment, TextSegment
@@ -41,7 +43,7 @@ def llama() -> LMDecoder:
 
 
 def test_every_family_has_its_head_cut(decoder: LMDecoder):
-    assert decoder.cut
+    assert decoder.lm.has_cut_head
 
 
 def test_one_by_one_equals_a_batch(decoder: LMDecoder):
@@ -60,7 +62,7 @@ def test_greedy_equals_generate(decoder: LMDecoder, grammar: Grammar):
     prompt = prompts(1, seed=3)[0]
     (ours,) = decoder.decode([prompt], [grammar], SHORT)
     mask = GrammarLogitsProcessor(PROCESSOR, grammar, SHORT.limits(decoder.frame_rate), len(prompt))
-    theirs = decoder.model.generate(
+    theirs = decoder.lm.model.generate(
         torch.from_numpy(prompt)[None],
         attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
         max_new_tokens=200,
@@ -79,7 +81,7 @@ def test_cached_equals_uncached(decoder: LMDecoder):
         mask = GrammarLogitsProcessor(PROCESSOR, grammar, SHORT.limits(decoder.frame_rate), len(prompt))
         sequence = torch.from_numpy(np.concatenate([prompt, decoded.ids]))[None]
         with torch.no_grad():
-            logits = decoder.model(sequence, use_cache=False).logits[0]
+            logits = decoder.lm.model(sequence, use_cache=False).logits[0]
         score = 0.0
         for t in range(len(prompt), sequence.shape[1]):
             legal = mask(sequence[:, :t], logits[None, t - 1])[0]
@@ -195,14 +197,14 @@ def test_report_counts():
 
 
 def test_model_stays_as_it_was(llama: LMDecoder):
-    before = {name: tensor.clone() for name, tensor in llama.model.state_dict().items()}
-    head = llama.model.get_output_embeddings()
-    llama.model.train()
+    before = {name: tensor.clone() for name, tensor in llama.lm.model.state_dict().items()}
+    head = llama.lm.model.get_output_embeddings()
+    llama.lm.model.train()
     llama.decode(prompts(2), [("text",)] * 2, SHORT)
-    assert llama.model.training
-    llama.model.eval()
-    assert llama.model.get_output_embeddings() is head
-    assert all(torch.equal(before[name], tensor) for name, tensor in llama.model.state_dict().items())
+    assert llama.lm.model.training
+    llama.lm.model.eval()
+    assert llama.lm.model.get_output_embeddings() is head
+    assert all(torch.equal(before[name], tensor) for name, tensor in llama.lm.model.state_dict().items())
 
 
 def test_weights_are_never_stale():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from speechllm.errors import CheckpointError, RegistryError
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.hub import load_checkpoint, save_checkpoint
 from speechllm.models.audiolm import AudioLM
 from speechllm.pipelines.system import SpeechSystem

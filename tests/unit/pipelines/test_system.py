@@ -9,7 +9,8 @@ import pytest
 
 from speechllm.audio import Audio, save_audio
 from speechllm.errors import AudioError, CheckpointError, ConsentError, TaskError
-from speechllm.generation.decode import CandidatesConfig, DecodeReport, DecodingConfig
+from speechllm.generation.decoded import DecodeReport
+from speechllm.generation.decoding_config import CandidatesConfig, DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.hub import describe_checkpoint, load_checkpoint
 from speechllm.pipelines.system import SpeechSystem

@@ -5,7 +5,7 @@ import pytest
 
 from speechllm.audio import Audio
 from speechllm.errors import AudioError, CheckpointError, ConfigError, ConsentError, TaskError
-from speechllm.generation.decode import DecodingConfig
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.streaming_speech import StreamConfig
 from speechllm.hub import load_checkpoint, save_checkpoint
 from speechllm.models.soundstorm import SoundStorm

@@ -12,7 +12,8 @@ from speechllm.data.prepare import prepare_corpus
 from speechllm.data.records import Record
 from speechllm.data.tokenize import tokenize_corpus
 from speechllm.errors import DataError
-from speechllm.generation.decode import Decoded, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoded import Decoded
 from speechllm.hub import Checkpoint
 from speechllm.segments import TextSegment
 from tests.support.tiny import tiny_model, tiny_processor

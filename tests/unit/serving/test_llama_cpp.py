@@ -5,7 +5,8 @@ import pytest
 from transformers import AutoModelForCausalLM, GgufConfig
 
 from speechllm.errors import CheckpointError, ConfigError, DataError
-from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.hub import load_checkpoint
 from speechllm.models.gguf_export import export_gguf

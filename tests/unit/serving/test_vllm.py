@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from speechllm.errors import ConfigError, DataError
-from speechllm.generation.decode import DecodingConfig, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.generation.sampling import SamplingConfig
 from speechllm.serving.vllm import VLLMDecoder
 from speechllm.tasks import TaskTag

@@ -9,7 +9,8 @@ import torch
 from recipes.train_unified import main
 from speechllm.config import load_config
 from speechllm.errors import ConfigError, DataError
-from speechllm.generation.decode import Decoded, LMDecoder
+from speechllm.generation.decode import LMDecoder
+from speechllm.generation.decoded import Decoded
 from speechllm.segments import TextSegment
 from speechllm.training.gauges import GaugeConfig, Gauges, own_forward, text_perplexity
 from speechllm.training.unified import UnifiedTrainConfig, load_extended_lm
@@ -83,7 +84,7 @@ def test_the_decoder_sees_the_model_and_not_its_autocast(parts):
     inner = model.forward
     model.forward = lambda *args, **kwargs: inner(*args, **kwargs)
     with own_forward(model):
-        assert LMDecoder(model, processor).cut
+        assert LMDecoder(model, processor).lm.has_cut_head
     assert "forward" in model.__dict__
 
 
