@@ -28,6 +28,7 @@ from speechllm.training.sharding import whole_model
 from speechllm.training.unified import (
     UnifiedTrainConfig,
     adapter_folder,
+    all_trained_for,
     load_extended_lm,
     make_trainer,
     merged_model,
@@ -65,8 +66,9 @@ def train_unified(config: UnifiedTrainConfig) -> Path:
             save_adapters(model, base.processor.vocabulary, adapter_folder(config))
         save_history(history, out)
         save_checkpoint(  # one reloadable folder
-            out, merged_model(model), base.processor, codec=base.codec, acoustic=base.acoustic, config=config
-        )
+            out, merged_model(model), base.processor, codec=base.codec, acoustic=base.acoustic,
+            trained=all_trained_for(base, mixture, config), config=config,
+        )  # fmt: skip
     trainer.accelerator.wait_for_everyone()
     return out
 

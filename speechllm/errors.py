@@ -33,6 +33,14 @@ class TaskError(SpeechLLMError, ValueError):
     """A task tag, a language or the fields for a task do not fit."""
 
 
+class UntrainedError(TaskError):
+    """A checkpoint was not trained for a task, or not in a language; `why` says so without the way around it."""
+
+    def __init__(self, why: str):
+        super().__init__(f"{why}; to try anyway, load it with allow_untrained=True (--allow-untrained)")
+        self.why = why
+
+
 class VocabularyError(SpeechLLMError, ValueError):
     """An id or a code lies outside its block, or two vocabularies disagree."""
 

@@ -7,7 +7,7 @@
 
     out/  config.json model.safetensors generation_config.json     the LM: AutoModelForCausalLM loads it as it is
           tokenizer.json tokenizer_config.json                      the text tokenizer
-          speechllm.json                                            vocabulary, fingerprints of the parts
+          speechllm.json                            vocabulary, fingerprints of the parts, what it was trained for
           semantic_tokenizer/  codec/  acoustic/                    one save_pretrained folder each
           training_config.yaml                                      how it was made, if that was given
 
@@ -30,9 +30,11 @@ from speechllm.config import save_config
 from speechllm.errors import CheckpointError, NoCheckpointError, VocabularyError
 from speechllm.processor import MANIFEST_FILE, SEMANTIC_FOLDER, UnifiedProcessor, read_manifest
 from speechllm.repository import CARD_FILE, REPOSITORY, fetch_repository, list_repository, push_repository
+from speechllm.tasks import TrainedFor
 from speechllm.tokenizers.semantic import SemanticTokenizer
 
 CODEC_FOLDER, ACOUSTIC_FOLDER = "codec", "acoustic"
+TRAINED_KEY = "trained_for"
 PART_FOLDERS = (SEMANTIC_FOLDER, CODEC_FOLDER, ACOUSTIC_FOLDER)
 CODE_FOLDER = "speechllm_code"
 "Where an exported checkpoint carries Python (`speechllm.remote_code`); never read by this package."
@@ -55,6 +57,8 @@ class Checkpoint:
     processor: UnifiedProcessor
     codec: Part | None = None
     acoustic: Part | None = None
+    trained: TrainedFor | None = None
+    "What the model was trained for; None: nobody wrote it down."
     folder: Path | None = None
     "Where it lies on this machine."
     manifest: Mapping[str, Any] | None = None
@@ -68,6 +72,7 @@ def save_checkpoint(
     *,
     codec: Part | None = None,
     acoustic: Part | None = None,
+    trained: TrainedFor | None = None,
     config: Any = None,
 ) -> Path:
     """Write a whole checkpoint; what stood there before is replaced only once the new one is complete.
@@ -78,6 +83,7 @@ def save_checkpoint(
         processor: its processor.
         codec: waveform codec, for speech output.
         acoustic: the model from semantic to acoustic codes, for speech output.
+        trained: what the model was trained for; anything else is refused then, unless the user wants it anyway.
         config: a config dataclass to keep beside the weights.
 
     Raises:
@@ -97,7 +103,9 @@ def save_checkpoint(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
-        _write(partial, model, processor, {CODEC_FOLDER: codec, ACOUSTIC_FOLDER: acoustic}, config)
+        _write(partial, model, processor, {CODEC_FOLDER: codec, ACOUSTIC_FOLDER: acoustic}, trained)
+        if config is not None:
+            save_config(config, partial / TRAINING_CONFIG_FILE)
         _put_in_place(partial, folder)
     except OSError as error:
         raise CheckpointError(f"cannot write checkpoint {folder}: {error.strerror or error}") from error
@@ -141,7 +149,7 @@ def load_checkpoint(
     # One that `device_map` has laid over several devices stays where it is.
     if getattr(model, "hf_device_map", None) is None:
         nn.Module.to(model, device)
-    return Checkpoint(model.eval(), processor, codec, acoustic, folder, manifest)
+    return Checkpoint(model.eval(), processor, codec, acoustic, read_trained(manifest), folder, manifest)
 
 
 def load_parts(
@@ -266,6 +274,12 @@ def checkpoint_folder(source: str | Path, *, revision: str | None = None, token:
     return folder
 
 
+def read_trained(manifest: Mapping[str, Any]) -> TrainedFor | None:
+    """Return what a checkpoint was trained for, by its manifest; None if that does not say."""
+    content = manifest.get(TRAINED_KEY)
+    return None if content is None else TrainedFor.from_manifest(content)
+
+
 def describe_checkpoint(source: str | Path, *, revision: str | None = None) -> dict[str, str]:
     """Return what a checkpoint holds, as lines for a person; no weights are loaded."""
     folder = checkpoint_folder(source, revision=revision)
@@ -278,12 +292,20 @@ def describe_checkpoint(source: str | Path, *, revision: str | None = None) -> d
         "language model": f"{', '.join(config.get('architectures') or ['?'])}, vocabulary {config['vocab_size']:,}",
         "vocabulary": f"{blocks} (hash {manifest['vocabulary']['hash']})",
         "weights": f"{size / 1e6:,.1f} MB",
+        **_describe_trained(read_trained(manifest)),
     }
     for name in PART_FOLDERS:
         fingerprint = manifest.get(name)
         here = (folder / name).is_dir()
         lines[name] = (f"yes ({fingerprint[:12]})" if fingerprint else "yes") if here else "none"
     return lines
+
+
+def _describe_trained(trained: TrainedFor | None) -> dict[str, str]:
+    if trained is None:
+        return {"trained for": "not recorded"}
+    seconds = trained.longest_seconds
+    return {"trained for": str(trained), "longest speech": "none" if seconds is None else f"{seconds:.1f} s"}
 
 
 def check_same_size(model: PreTrainedModel, processor: UnifiedProcessor, ours: str, theirs: str) -> None:
@@ -301,7 +323,11 @@ def check_same_size(model: PreTrainedModel, processor: UnifiedProcessor, ours: s
 
 
 def _write(
-    folder: Path, model: PreTrainedModel, processor: UnifiedProcessor, parts: Mapping[str, Part | None], config: Any
+    folder: Path,
+    model: PreTrainedModel,
+    processor: UnifiedProcessor,
+    parts: Mapping[str, Part | None],
+    trained: TrainedFor | None,
 ) -> None:
     processor.save_pretrained(folder)
     model.save_pretrained(folder)
@@ -311,9 +337,9 @@ def _write(
         if part is not None:
             part.save_pretrained(folder / name)
             manifest[name] = getattr(part, "fingerprint", None)
+    if trained is not None:
+        manifest[TRAINED_KEY] = trained.manifest()
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    if config is not None:
-        save_config(config, folder / TRAINING_CONFIG_FILE)
 
 
 def _generation_config(model: PreTrainedModel, processor: UnifiedProcessor) -> GenerationConfig:

@@ -17,6 +17,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from speechllm.evaluation.report import confidence, format_number, headline, read_report_json
 from speechllm.evaluation.results import MODEL, SYSTEM_MEANING
+from speechllm.tasks import TrainedFor
 
 HUB_TASKS = {
     "transcript": ("automatic-speech-recognition", "Speech recognition"),
@@ -36,7 +37,7 @@ class CardInfo:
     license: str | None
     "Licence of the weights, as an id of the Hub: apache-2.0, cc-by-sa-4.0, ...; None leaves it out."
     languages: Sequence[str] = ()
-    "ISO codes; empty: those in the report."
+    "ISO codes; empty: those that it was trained for, or else those in the report."
     base_model: str | None = None
     "Hub id of the text LLM that was extended; None if it began from nothing."
     datasets: Sequence[str] = ()
@@ -64,25 +65,31 @@ def write_model_card(evaluation_json: str | Path, info: CardInfo, path: str | Pa
 
 
 def model_card(
-    report: Mapping[str, Any], info: CardInfo, *, repository: str | None = None, remote_code: bool = False
+    report: Mapping[str, Any],
+    info: CardInfo,
+    *,
+    trained: TrainedFor | None = None,
+    repository: str | None = None,
+    remote_code: bool = False,
 ) -> str:
     """Return the text of the card.
 
     Args:
         report: content of report.json.
         info: what a report cannot know.
+        trained: what the checkpoint was trained for, if it says so: its languages, unless `info` names some.
         repository: name on the Hub, for the lines that show how to use it.
         remote_code: whether it carries its code (`speechllm.remote_code`).
     """
     environment = report["environment"]
     parts = [
-        f"---\n{_metadata(report, info).to_yaml()}\n---",
+        f"---\n{_metadata(report, info, trained).to_yaml()}\n---",
         f"# {info.model_name}",
         "One language model that reads and writes speech and text, made with `speechllm`.",
         f"## Intended use\n\n{info.intended_use}",
         "Not for: speaking in the voice of somebody who did not agree, impersonation, decisions about people.",
         _usage(report, repository or info.model_name, remote_code),
-        f"## Data\n\n{info.data}",
+        f"## Data\n\n{info.data}" + ("" if trained is None else f"\n\n{_trained_text(trained)}"),
         f"## Scores\n\nCorpus `{report['corpus'].get('folder', 'unknown')}`, held-out splits. In brackets: "
         f"{confidence(report['config'])} bootstrap interval over the items. Speech is transcribed by a recogniser; "
         "nobody has listened.",
@@ -101,6 +108,13 @@ def model_card(
         + "\n".join(f"- {name}: `{signature}`" for name, signature in _signatures(report)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _trained_text(trained: TrainedFor) -> str:
+    text = f"Tasks and languages of the training: {trained}."
+    if trained.longest_seconds is None:
+        return text
+    return f"{text} The longest speech in it has {trained.longest_seconds:.1f} s; longer recordings are cut at pauses."
 
 
 def _usage(report: Mapping[str, Any], name: str, remote_code: bool) -> str:
@@ -123,8 +137,9 @@ def _usage(report: Mapping[str, Any], name: str, remote_code: bool) -> str:
     )
 
 
-def _metadata(report: Mapping[str, Any], info: CardInfo) -> ModelCardData:
-    codes = {code for m in report["measurements"] for code in m["direction"].split("-")}
+def _metadata(report: Mapping[str, Any], info: CardInfo, trained: TrainedFor | None) -> ModelCardData:
+    measured = {code for m in report["measurements"] for code in m["direction"].split("-")}
+    codes = measured if trained is None else trained.languages
     return ModelCardData(
         model_name=info.model_name,
         license=info.license,

@@ -26,7 +26,9 @@ from speechllm.vocabulary import SEMANTIC, TEXT, Vocabulary
 
 MANIFEST_FILE = "speechllm.json"
 SEMANTIC_FOLDER = "semantic_tokenizer"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"Version 2 records what the model was trained for (`speechllm.hub`); of a checkpoint of version 1 that is not known."
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +215,10 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise NoCheckpointError(f"{folder} is no speechllm checkpoint: it has no {MANIFEST_FILE}") from error
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if manifest.get("format_version") != FORMAT_VERSION:
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version not in READABLE_VERSIONS:
         raise CheckpointError(
-            f"{path} has format version {manifest.get('format_version')}, this release reads {FORMAT_VERSION}; "
+            f"{path} has format version {version}, this release reads {' and '.join(map(str, READABLE_VERSIONS))}; "
             "upgrade speechllm or save the checkpoint again"
         )
     return manifest

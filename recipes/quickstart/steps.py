@@ -139,6 +139,7 @@ def join_checkpoint(config: QuickstartConfig, out: Path) -> None:
         lm.processor,
         codec=load_codec(out / "codec"),
         acoustic=load_acoustic(out / "acoustic"),
+        trained=lm.trained,
         config=config,
     )
 

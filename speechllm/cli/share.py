@@ -36,7 +36,7 @@ def push(
 
     if report is None and (licence is not None or card is not None):
         raise typer.BadParameter("--license and --card go into the model card, which is made from --report")
-    text = None if report is None else _card(report, repository, licence, card, remote_code)
+    text = None if report is None else _card(report, repository, licence, card, remote_code, folder)
     if not remote_code:
         results.print(push_folder(folder, repository, private=private, card=text))
         return
@@ -64,15 +64,20 @@ def export(
     results.print(export_checkpoint(model, out, revision=revision))
 
 
-def _card(report: Path, repository: str, licence: str | None, card: Path | None, remote_code: bool) -> str:
+def _card(
+    report: Path, repository: str, licence: str | None, card: Path | None, remote_code: bool, folder: Path
+) -> str:
     import dataclasses
 
     from speechllm.config import load_config
     from speechllm.evaluation.report import read_report_json
+    from speechllm.hub import read_trained
     from speechllm.model_card import CardInfo, model_card
+    from speechllm.processor import MANIFEST_FILE, read_manifest
 
     name = repository.rpartition("/")[2]
     info = load_config(CardInfo, card) if card is not None else CardInfo(model_name=name, license=None)
     if licence is not None:
         info = dataclasses.replace(info, license=licence)
-    return model_card(read_report_json(report), info, repository=repository, remote_code=remote_code)
+    trained = read_trained(read_manifest(folder)) if (folder / MANIFEST_FILE).exists() else None
+    return model_card(read_report_json(report), info, trained=trained, repository=repository, remote_code=remote_code)

@@ -16,10 +16,13 @@ As = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.
 Candidates = Annotated[
     int, typer.Option(min=1, help="Answers to draw when speaking; the one that the model hears best is kept.")
 ]
+AllowUntrained = Annotated[
+    bool, typer.Option("--allow-untrained", help="Also try tasks and languages that the model was not trained for.")
+]
 DEFAULT_MODEL = "runs/quickstart/checkpoint"
 
 
-def load_system(model: str, device: str, revision: str | None = None) -> Any:
+def load_system(model: str, device: str, revision: str | None = None, *, allow_untrained: bool = False) -> Any:
     """Load a checkpoint with a line that says so."""
     from transformers.utils import logging
 
@@ -28,7 +31,7 @@ def load_system(model: str, device: str, revision: str | None = None) -> Any:
     _check_revision(model, revision)
     logging.disable_progress_bar()
     with console.status(Text(f"loading {model}")):
-        return SpeechSystem.from_pretrained(model, device=device, revision=revision)
+        return SpeechSystem.from_pretrained(model, device=device, revision=revision, allow_untrained=allow_untrained)
 
 
 def _check_revision(model: str, revision: str | None) -> None:
@@ -67,13 +70,15 @@ def transcribe(
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     device: Device = "cpu",
+    allow_untrained: AllowUntrained = False,
     as_json: As = False,
 ) -> None:
     """Write what is said in audio files.
 
     Example: speechllm transcribe recording.wav --language en --model runs/quickstart/checkpoint
     """
-    outputs = load_system(model, device, revision).transcribe([str(path) for path in audio], language=language)
+    system = load_system(model, device, revision, allow_untrained=allow_untrained)
+    outputs = system.transcribe([str(path) for path in audio], language=language)
     _show([(str(p), {"text": o.text}) for p, o in zip(audio, outputs, strict=True)], as_json)
 
 
@@ -89,6 +94,7 @@ def translate(
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     device: Device = "cpu",
+    allow_untrained: AllowUntrained = False,
     as_json: As = False,
 ) -> None:
     """Translate speech (or text), into text and on request into speech.
@@ -97,7 +103,7 @@ def translate(
     """
     if out is not None and len(inputs) != 1:
         raise typer.BadParameter(f"--out names one file, but {len(inputs)} inputs were given")
-    system = load_system(model, device, revision)
+    system = load_system(model, device, revision, allow_untrained=allow_untrained)
     outputs = system.translate(
         inputs, source=source, target=target, text=text, speech=out is not None,
         voice=str(voice) if voice else None, consent=consent, decoding=_decoding(candidates),
@@ -119,12 +125,13 @@ def speak(
     revision: Revision = None,
     device: Device = "cpu",
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
+    allow_untrained: AllowUntrained = False,
 ) -> None:
     """Say a text.
 
     Example: speechllm speak "turn on the lamp" --language en --out lamp.wav
     """
-    system = load_system(model, device, revision)
+    system = load_system(model, device, revision, allow_untrained=allow_untrained)
     outputs = system.speak(
         [text], language=language, voice=str(voice) if voice else None, consent=consent, watermark=watermark, seed=seed,
         decoding=_decoding(candidates),
@@ -249,6 +256,7 @@ def evaluate(
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None,
     revision: Revision = None,
     device: Device = "cpu",
+    allow_untrained: AllowUntrained = False,
 ) -> None:
     """Score a checkpoint on held-out data; writes JSON and a self-contained HTML report.
 
@@ -263,7 +271,8 @@ def evaluate(
         if config
         else build_config(EvaluationConfig, apply_overrides({}, overrides or []))
     )
-    report = evaluate_checkpoint(load_system(model, device, revision), corpus, settings)
+    system = load_system(model, device, revision, allow_untrained=allow_untrained)
+    report = evaluate_checkpoint(system, corpus, settings)
     results.print(write_report(report, out))
 
 
@@ -271,7 +280,7 @@ def info(
     model: Annotated[str, typer.Argument(help="Checkpoint folder or Hub id.")] = DEFAULT_MODEL,
     revision: Revision = None,
 ) -> None:
-    """Say what a checkpoint holds: sizes, vocabulary, tokenizers, stages.
+    """Say what a checkpoint holds: sizes, vocabulary, what it was trained for, tokenizers, stages.
 
     Example: speechllm info runs/quickstart/checkpoint
     """

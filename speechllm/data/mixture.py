@@ -130,6 +130,14 @@ class Mixture:
             example = self._with_noise(example, index)
         return example
 
+    def uses(self) -> Iterator[tuple[str, TokenRow, bool]]:
+        """Yield (tasks, row, whether in reverse) of all that can be drawn; plain text has no task and is left out."""
+        for component, rows, candidates, share in zip(
+            self.config.components, self._rows, self._candidates, self.shares, strict=True
+        ):
+            if share > 0 and component.tasks != PLAIN_TEXT:
+                yield from ((component.tasks, rows[index], reverse) for index, reverse in candidates)
+
     def spoken_sides(self, limit: int) -> Iterator[tuple[float, int]]:
         """Yield (seconds, number of codes) of spoken sides of up to `limit` rows of each component."""
         for rows in self._rows:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from speechllm.audio import Audio, load_audio
+from speechllm.demo.offers import SPEECH_TASKS, TEXT_TASKS, Offers
 from speechllm.errors import AudioError, TaskError
 from speechllm.evaluation.resynthesis import ORIGINAL, resynthesize
 from speechllm.generation.cascade import require_match
@@ -24,15 +25,6 @@ from speechllm.pipelines.system import SpeechSystem
 from speechllm.safety import detect_watermark, require_consent
 from speechllm.tasks import TaskTag
 
-SPEECH_TASKS: dict[str, str] = {
-    "transcribe": "ASR",
-    "translate": "ASR AST",
-    "translate and speak": "ASR AST S2ST",
-    "translate speech to speech directly": "S2ST",
-}
-"What can be done with a recording: the tasks of the tag."
-TEXT_TASKS: dict[str, str] = {"speak": "TTS", "translate": "MT", "translate and speak": "MT TTS"}
-"What can be done with a text; the last is two tasks, one after the other."
 DRAWN, SOURCE, OTHER = "drawn by the model", "of the recording", "of another recording"
 VOICES = (DRAWN, SOURCE, OTHER)
 MAX_SECONDS, MAX_CHARACTERS = 60.0, 500
@@ -74,6 +66,8 @@ class Demo:
             CheckpointError: a rival was trained with another codec, or the checkpoint cannot speak.
         """
         self.system, self.decoding = system, decoding
+        trained = None if system.allow_untrained else system.checkpoint.trained
+        self.offers = Offers(trained, can_speak=system.can_speak)
         self.rivals = {}
         for name, acoustic in (rivals or {}).items():
             _, codec = system.sound_parts()
@@ -86,7 +80,7 @@ class Demo:
         recording: str | Path | None,
         task: str,
         source: str,
-        target: str,
+        target: str | None,
         voice: str = DRAWN,
         voice_recording: str | Path | None = None,
         consent: bool = False,
@@ -97,7 +91,8 @@ class Demo:
             SpeechLLMError: no recording, too long, the languages are the same, a voice without consent.
         """
         audio = _recording(recording, "record or upload some speech first")
-        tag = TaskTag.of(SPEECH_TASKS[task], source, target)
+        (ways,) = SPEECH_TASKS[task]
+        tag = self.system.trained_tag(ways, source, target)
         _check_languages(tag)
         speaks = "audio" in tag.output_modalities
         prompt = self._voice(voice, audio, voice_recording, consent) if speaks else None
@@ -110,7 +105,7 @@ class Demo:
         text: str,
         task: str,
         source: str,
-        target: str,
+        target: str | None,
         voice: str = DRAWN,
         voice_recording: str | Path | None = None,
         consent: bool = False,
@@ -122,21 +117,21 @@ class Demo:
         """
         if not text.strip() or len(text) > MAX_CHARACTERS:
             raise TaskError(f"the text has {len(text.strip())} characters, expected 1 to {MAX_CHARACTERS}")
-        names = TEXT_TASKS[task].split()
-        prompt = self._voice(voice, None, voice_recording, consent) if "TTS" in names else None
+        steps = TEXT_TASKS[task]
+        prompt = self._voice(voice, None, voice_recording, consent) if ["TTS"] in steps else None
         outputs: list[TaskOutput] = []
         language, said = source, text
         with self._lock:
-            for name in names:
-                tag = TaskTag.of(name, language, target)
+            for ways in steps:
+                tag = self.system.trained_tag(ways, language, target)
                 _check_languages(tag)
-                voiced = prompt if name == "TTS" else None
+                voiced = prompt if tag.name == "TTS" else None
                 outputs += self.system.run(
                     tag, [said], voice=voiced, consent=voiced is not None, decoding=self.decoding
                 )
-                if name == "MT":
-                    language, said = target, outputs[-1].text
-                    if not said.strip() and name != names[-1]:
+                if tag.name == "MT":
+                    language, said = tag.target_language or language, outputs[-1].text
+                    if not said.strip() and ways is not steps[-1]:
                         raise TaskError("the model translated the text into nothing, so there is nothing to say")
         return _shown(outputs, None)
 

@@ -16,7 +16,8 @@ import gradio as gr
 import numpy as np
 
 from speechllm.audio import Audio
-from speechllm.demo.actions import DRAWN, OTHER, SPEECH_TASKS, TEXT_TASKS, VOICES, Demo, Shown
+from speechllm.demo.actions import DRAWN, OTHER, VOICES, Demo, Shown
+from speechllm.demo.offers import SPEECH_TASKS, TEXT_TASKS, Steps
 from speechllm.demo.tokens import token_html
 from speechllm.errors import SpeechLLMError
 from speechllm.evaluation.plots import spectrogram
@@ -42,10 +43,12 @@ def make_page(demo: Demo, *, languages: Sequence[str] = ("en", "fr"), name: str 
     first, second = (language_code(one) for one in (languages[0], languages[-1]))
     with gr.Blocks(title=f"{name} · speechllm", analytics_enabled=False) as page:
         gr.Markdown(f"## {name}\n{WATERMARK if demo.system.can_speak else 'This checkpoint writes text only.'}")
-        with gr.Tab("Speech"):
-            _task_tab(demo, demo.speech, SPEECH_TASKS, (first, second), is_speech=True)
-        with gr.Tab("Text"):
-            _task_tab(demo, demo.text, TEXT_TASKS, (first, second), is_speech=False)
+        if demo.offers.tasks(SPEECH_TASKS):
+            with gr.Tab("Speech"):
+                _task_tab(demo, demo.speech, SPEECH_TASKS, (first, second), is_speech=True)
+        if demo.offers.tasks(TEXT_TASKS):
+            with gr.Tab("Text"):
+                _task_tab(demo, demo.text, TEXT_TASKS, (first, second), is_speech=False)
         if demo.system.can_speak:
             with gr.Tab("Compare"):
                 _compare_tab(demo, first)
@@ -53,7 +56,7 @@ def make_page(demo: Demo, *, languages: Sequence[str] = ("en", "fr"), name: str 
 
 
 def _task_tab(
-    demo: Demo, action: Callable[..., Shown], tasks: dict[str, str], languages: tuple[str, str], *, is_speech: bool
+    demo: Demo, action: Callable[..., Shown], tasks: dict[str, Steps], languages: tuple[str, str], *, is_speech: bool
 ) -> None:
     kind = "speech" if is_speech else "text"
     with gr.Row():
@@ -64,10 +67,9 @@ def _task_tab(
                 else gr.Textbox(label="Text", lines=3, elem_id="text-in")
             )
             speaking = demo.system.can_speak
-            choices = [task for task, names in tasks.items() if speaking or not _speaks(names)]
+            choices = demo.offers.tasks(tasks)
             task = gr.Radio(choices, value=choices[min(2, len(choices) - 1)] if is_speech else choices[0], label="Task")
-            with gr.Row():
-                source, target = (_languages(*one) for one in (("From", languages[0]), ("To", languages[1])))
+            source, target = _language_lists(demo, tasks, task, languages, kind)
             voices = VOICES if is_speech else (DRAWN, OTHER)
             with gr.Accordion("Voice", open=False, visible=speaking):
                 voice = gr.Radio(list(voices), value=DRAWN, label="Voice to speak with")
@@ -113,7 +115,7 @@ def _compare_tab(demo: Demo, language: str) -> None:
     gr.Markdown("What each stage keeps of a recording: the ceiling of everything that this checkpoint says.")
     with gr.Row():
         recording = gr.Audio(label="Recording", type="filepath", sources=SOURCES, buttons=BUTTONS, elem_id="compare-in")
-        chosen = _languages("Language", language)
+        chosen = gr.Dropdown(**_among(demo.offers.languages, language), label="Language")
     run = gr.Button("Compare", variant="primary", elem_id="compare-run")
     places = [
         gr.Audio(visible=False, interactive=False, buttons=BUTTONS, elem_id=f"compare-out-{number}")
@@ -130,12 +132,34 @@ def _compare_tab(demo: Demo, language: str) -> None:
     run.click(answer, [recording, chosen], [*places, pictures], concurrency_limit=1, api_visibility="private")
 
 
-def _languages(label: str, value: str) -> gr.Dropdown:
-    return gr.Dropdown([(name, code) for code, name in LANGUAGE_NAMES.items()], value=value, label=label)
+def _language_lists(
+    demo: Demo, tasks: dict[str, Steps], task: gr.Radio, languages: tuple[str, str], kind: str
+) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Return the lists From and To, which hold what the chosen task was trained for."""
+
+    def fitting(name: str, source: str, target: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        start = _among(demo.offers.sources(tasks[name]), source, languages[0])
+        codes = demo.offers.targets(tasks[name], start["value"])
+        return start, {**_among(codes, target, languages[1]), "visible": bool(codes)}
+
+    first, second = fitting(str(task.value), *languages)
+    with gr.Row():
+        source = gr.Dropdown(**first, label="From", elem_id=f"{kind}-from")
+        target = gr.Dropdown(**second, label="To", elem_id=f"{kind}-to")
+
+    def update(name: str, source: str, target: str | None) -> tuple[Any, Any]:
+        start, end = fitting(name, source, target)
+        return gr.update(**start), gr.update(**end)
+
+    for choice in (task, source):
+        choice.input(update, [task, source, target], [source, target], api_visibility="private")
+    return source, target
 
 
-def _speaks(names: str) -> bool:
-    return "S2ST" in names or "TTS" in names
+def _among(codes: Sequence[str], *wanted: str | None) -> dict[str, Any]:
+    """Return languages to choose from, by name, and the one that is chosen: the first that is wanted and there."""
+    choices = [(LANGUAGE_NAMES.get(code, code), code) for code in codes]
+    return {"choices": choices, "value": next((code for code in (*wanted, *codes) if code in codes), None)}
 
 
 def _playable(audio: Audio | None) -> tuple[int, np.ndarray] | None:

@@ -133,7 +133,7 @@ def evaluate_checkpoint(
 
     Raises:
         DataError: the corpus cannot be read.
-        ConfigError: it has none of the splits.
+        ConfigError: it has none of the splits, or nothing that the checkpoint was trained for.
     """
     config = config or EvaluationConfig()
     evaluation = _Evaluation(
@@ -142,6 +142,7 @@ def evaluate_checkpoint(
     start = time.perf_counter()
     for split in _present_splits(corpus, config.splits, evaluation.limits):
         evaluation.split(choose_items(corpus, split, num_items=config.num_items, seed=config.seed))
+    evaluation.require_something(corpus)
     seconds = time.perf_counter() - start
     return EvaluationReport(
         title=title,
@@ -179,7 +180,7 @@ class _Evaluation:
         for names in self.config.tasks:
             for language, target in choice.directions:
                 tag = _tag(names, language, target)
-                if tag is None or not self._wanted(tag):
+                if tag is None or not self._wanted(tag) or not self._known(tag):
                     continue
                 speaks = "audio" in tag.output_modalities
                 if speaks and choice.split not in self.config.spoken_splits:
@@ -194,6 +195,16 @@ class _Evaluation:
         is_judged = any(self.judges.for_language(tag.output_language(name)) for name in spoken)
         return self.config.num_spoken_items if is_judged or unjudged is None else unjudged
 
+    def require_something(self, corpus: str | Path) -> None:
+        """Raise if nothing was measured: a report without a score says nothing, and looks like one that does."""
+        if not self.measurements:
+            known = getattr(self.system.checkpoint, "trained", None)
+            raise ConfigError(
+                f"nothing in {corpus} fits the tasks {', '.join(self.config.tasks)}"
+                + (f" of a checkpoint that was trained for {known}" if known is not None else "")
+                + "; name other tasks or directions, another corpus, or allow what it was not trained for"
+            )
+
     def judge_names(self) -> dict[str, str]:
         """Return the judge of each language that speech was generated in."""
         names = {}
@@ -202,9 +213,17 @@ class _Evaluation:
             names[language] = judge.name if judge else self.judges.why_none(language)
         return names
 
+    def _known(self, tag: TaskTag) -> bool:
+        if self.system.knows(tag):
+            return True
+        line = f"{tag}: not measured, the checkpoint was not trained for it (allow_untrained measures it all the same)."
+        if line not in self.limits:
+            self.limits.append(line)
+        return False
+
     def _wanted(self, tag: TaskTag) -> bool:
         wanted = self.config.directions
-        if not wanted or _direction(tag) in wanted:
+        if not wanted or tag.direction in wanted:
             return True
         return tag.target_language is None and tag.source_language in {d.split("-")[0] for d in wanted}
 
@@ -278,7 +297,7 @@ class _TagEvaluation:
             Measurement(
                 split=self.split,
                 task=self.tag.name,
-                direction=_direction(self.tag),
+                direction=self.tag.direction,
                 output=output,
                 system=system,
                 score=score,
@@ -424,10 +443,6 @@ def _tag(names: str, language: str, target: str | None) -> TaskTag | None:
     """Return the tag for a direction; None if it has a target and no task translates, or the other way round."""
     needs_target = any(task.translates for task in TaskTag.of(names, language, target or language).tasks)
     return TaskTag.of(names, language, target) if needs_target == (target is not None) else None
-
-
-def _direction(tag: TaskTag) -> str:
-    return tag.source_language + (f"-{tag.target_language}" if tag.target_language else "")
 
 
 def _shifted(items: Sequence[Item]) -> list[Item] | None:

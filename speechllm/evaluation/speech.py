@@ -41,6 +41,10 @@ class System(Protocol):
         """True if it can make sound."""
         ...
 
+    def knows(self, tag: Any) -> bool:
+        """Return whether it may be asked for a task; see `SpeechSystem.knows`."""
+        ...
+
     def encode(self, audios: Any) -> list[Any]:
         """Turn recordings into inputs for `run`; see `SpeechSystem.encode`."""
         ...

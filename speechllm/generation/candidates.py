@@ -35,6 +35,14 @@ def known_text(tag: TaskTag) -> Field | None:
     return text if text in (tag.source, *tag.targets[:spoken]) else None
 
 
+def recognition_tag(tag: TaskTag) -> TaskTag | None:
+    """Return the task by which the model hears its own answers to another; None if what they say is not known."""
+    spoken = _spoken_part(tag)
+    if spoken is None or known_text(tag) is None:
+        return None
+    return TaskTag.of("ASR", tag.output_language(tag.targets[spoken]))
+
+
 def _spoken_part(tag: TaskTag) -> int | None:
     """Return the place of the first spoken field among the targets."""
     return next((i for i, name in enumerate(tag.targets) if name in TEXT_OF), None)
@@ -53,7 +61,9 @@ def decode_best(
         config: `candidates` is set.
     """
     field, spoken, candidates = known_text(tag), _spoken_part(tag), config.candidates
-    assert field is not None, "the caller asks known_text first"
+    recognition = recognition_tag(tag)
+    assert recognition is not None, "the caller asks first"
+    assert field is not None
     assert spoken is not None
     assert candidates is not None
     count = candidates.count
@@ -65,7 +75,6 @@ def decode_best(
         texts = [text for text in inputs for _ in range(count)]
     else:
         texts = [_text(one, tag.targets.index(field)) for one in decoded]
-    recognition = TaskTag.of("ASR", tag.output_language(tag.targets[spoken]))
     scores = hearing_scores(
         decoder.lm, recognition, [_codes(one, spoken) for one in decoded], texts, batch_size=config.batch_size
     )

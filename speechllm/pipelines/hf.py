@@ -16,7 +16,8 @@
     pipeline("text-to-speech", model="checkpoint", language="fr")("bonjour")   # {"audio": [S], "sampling_rate": ...}
 
 Long audio is cut at pauses, and a list gives what its items give one by one. `generate_kwargs` take the names of
-`generate()`; one that would change nothing (a temperature without do_sample=True) is an error.
+`generate()`; one that would change nothing (a temperature without do_sample=True) is an error. What the model was not
+trained for is refused, unless it is loaded with `pipeline(..., allow_untrained=True)`.
 """
 
 import logging
@@ -40,7 +41,7 @@ from speechllm.pipelines.output import TaskOutput
 from speechllm.pipelines.speech_parts import Voice
 from speechllm.pipelines.streaming_chain import Event, stream_chain, text_key
 from speechllm.pipelines.streaming_text import TextPiece, stream_text
-from speechllm.pipelines.system import EncodedSpeech, SpeechSystem
+from speechllm.pipelines.system import SPOKEN_TRANSLATIONS, TEXT_TRANSLATIONS, EncodedSpeech, SpeechSystem
 from speechllm.processor import UnifiedProcessor
 from speechllm.tasks import TaskTag
 
@@ -65,9 +66,9 @@ class SpeechLLMPipeline(Pipeline):
     "What may be given beside the input."
     reads_text: ClassVar[bool] = False
 
-    def __init__(self, model: PreTrainedModel, processor: Any = None, **kwargs: Any):
+    def __init__(self, model: PreTrainedModel, processor: Any = None, allow_untrained: bool = False, **kwargs: Any):
         super().__init__(model, processor=None, **kwargs)
-        self.system = SpeechSystem(_checkpoint(self.model, processor))
+        self.system = SpeechSystem(_checkpoint(self.model, processor), allow_untrained=allow_untrained)
         self.tokenizer = self.system.processor.text_tokenizer
 
     def __call__(
@@ -85,6 +86,8 @@ class SpeechLLMPipeline(Pipeline):
             ConfigError: an option is not known, or would change nothing.
             AudioError: an audio cannot be read.
             TaskError: an input is empty or of the wrong kind.
+            UntrainedError: the model was not trained for the task in these languages, and was not loaded with
+                `allow_untrained=True`.
             ConsentError: a voice without consent.
         """
         options = {**self._forward_params, **self._sanitize_parameters(**kwargs)[1]}
@@ -101,7 +104,10 @@ class SpeechLLMPipeline(Pipeline):
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Write the whole checkpoint."""
         parts = self.system.checkpoint
-        save_checkpoint(save_directory, parts.model, parts.processor, codec=parts.codec, acoustic=parts.acoustic)
+        save_checkpoint(
+            save_directory, parts.model, parts.processor, codec=parts.codec, acoustic=parts.acoustic,
+            trained=parts.trained,
+        )  # fmt: skip
 
     def _sanitize_parameters(
         self, generate_kwargs: Any = None, forward_params: Any = None, **kwargs: Any
@@ -234,16 +240,17 @@ class SpeechRecognitionPipeline(SpeechLLMPipeline):
         return AutomaticSpeechRecognitionPipeline(model=model, **kwargs)
 
     def _run(self, inputs: list[Any], options: dict[str, Any]) -> list[dict[str, Any]]:
+        tag = self._tag(options)
         _, speech = self._encoded(inputs, options)
-        outputs = self._texts(self._tag(options), speech, options)
-        return [_with_chunks({"text": output.text}, output, options) for output in outputs]
+        return [_with_chunks({"text": output.text}, output, options) for output in self._texts(tag, speech, options)]
 
     def _stream(self, inputs: Any, options: dict[str, Any]) -> Iterator[Event]:
+        tag = self._tag(options)
         _, (speech,) = self._encoded([self._one_input(inputs)], options)
-        return self._text_events(self._tag(options), speech, options)
+        return self._text_events(tag, speech, options)
 
     def _tag(self, options: dict[str, Any]) -> TaskTag:
-        return TaskTag.of("ASR", options.get("language", "en"))
+        return self.system.trained_tag(("ASR",), options.get("language", "en"))
 
 
 class TextTranslationPipeline(SpeechLLMPipeline):
@@ -254,13 +261,15 @@ class TextTranslationPipeline(SpeechLLMPipeline):
     reads_text = True
 
     def _run(self, inputs: list[Any], options: dict[str, Any]) -> list[dict[str, Any]]:
-        outputs = self._texts(TaskTag.of("MT", *self._languages(options)), inputs, options)
+        outputs = self._texts(self._tag(options), inputs, options)
         return [{"translation_text": output.text} for output in outputs]
 
     def _stream(self, inputs: Any, options: dict[str, Any]) -> Iterator[Event]:
-        tag = TaskTag.of("MT", *self._languages(options))
-        events = self._text_events(tag, self._one_input(inputs), options)
+        events = self._text_events(self._tag(options), self._one_input(inputs), options)
         return ({"translation_text": event["text"]} for event in events)
+
+    def _tag(self, options: dict[str, Any]) -> TaskTag:
+        return self.system.trained_tag(("MT",), *self._languages(options))
 
 
 class SpeechTranslationPipeline(SpeechLLMPipeline):
@@ -270,25 +279,30 @@ class SpeechTranslationPipeline(SpeechLLMPipeline):
     options = (*LANGUAGES, "return_transcript", "return_audio", *TEXT_OPTIONS, *AUDIO_OPTIONS)
 
     def _run(self, inputs: list[Any], options: dict[str, Any]) -> list[dict[str, Any]]:
-        languages = self._languages(options)
-        _, speech = self._encoded(inputs, options)
-        transcript = bool(options.get("return_transcript"))
+        tag, transcript = self._tag(options), bool(options.get("return_transcript"))
         if options.get("return_audio"):
             self.system.sound_parts()
-            tag = TaskTag.of("ASR AST S2ST", *languages)
+        _, speech = self._encoded(inputs, options)
+        if options.get("return_audio"):
             outputs = self.system.run(tag, speech, decoding=self._decoding(options))
             self._checked(outputs, options)
         else:
-            outputs = self._texts(TaskTag.of("ASR AST" if transcript else "AST", *languages), speech, options)
+            outputs = self._texts(tag, speech, options)
         found = [_translated(output, transcript, bool(options.get("return_audio"))) for output in outputs]
         return [_with_chunks(one, output, options) for one, output in zip(found, outputs, strict=True)]
 
     def _stream(self, inputs: Any, options: dict[str, Any]) -> Iterator[Event]:
         if options.get("return_audio"):
             raise ConfigError("this pipeline streams text; for sound as well use speech-to-speech-translation")
-        tag = TaskTag.of("ASR AST" if options.get("return_transcript") else "AST", *self._languages(options))
+        tag = self._tag(options)
         _, (speech,) = self._encoded([self._one_input(inputs)], options)
         return self._text_events(tag, speech, options)
+
+    def _tag(self, options: dict[str, Any]) -> TaskTag:
+        ways = SPOKEN_TRANSLATIONS[:2] if options.get("return_audio") else TEXT_TRANSLATIONS
+        if options.get("return_transcript"):
+            ways = [names for names in ways if "ASR" in names.split()]
+        return self.system.trained_tag(ways, *self._languages(options))
 
 
 class SpeechToSpeechPipeline(SpeechLLMPipeline):
@@ -299,9 +313,10 @@ class SpeechToSpeechPipeline(SpeechLLMPipeline):
 
     def _run(self, inputs: list[Any], options: dict[str, Any]) -> list[dict[str, Any]]:
         self.system.sound_parts()
+        tag = self._tag(options)
         audios, speech = self._encoded(inputs, options)
         outputs = self.system.run(
-            self._tag(options), speech, voice=self._voice(options, audios), consent=bool(options.get("consent")),
+            tag, speech, voice=self._voice(options, audios), consent=bool(options.get("consent")),
             watermark=options.get("watermark", True), decoding=self._decoding(options),
         )  # fmt: skip
         self._checked(outputs, options)
@@ -309,11 +324,12 @@ class SpeechToSpeechPipeline(SpeechLLMPipeline):
 
     def _stream(self, inputs: Any, options: dict[str, Any]) -> Iterator[Event]:
         self.system.sound_parts()
+        tag = self._tag(options)
         audios, speech = self._encoded([self._one_input(inputs)], options)
-        return self._sound_events(self._tag(options), speech, options, audios)
+        return self._sound_events(tag, speech, options, audios)
 
     def _tag(self, options: dict[str, Any]) -> TaskTag:
-        return TaskTag.of("ASR AST S2ST", *self._languages(options))
+        return self.system.trained_tag(SPOKEN_TRANSLATIONS, *self._languages(options))
 
 
 class TextToSpeechPipeline(SpeechLLMPipeline):
@@ -340,7 +356,8 @@ class TextToSpeechPipeline(SpeechLLMPipeline):
 
     def _stream(self, inputs: Any, options: dict[str, Any]) -> Iterator[Event]:
         texts = [inputs] if isinstance(inputs, str) else each(inputs)
-        return self._sound_events(TaskTag.of("TTS", options.get("language", "en")), texts, options)
+        tag = self.system.trained_tag(("TTS",), options.get("language", "en"))
+        return self._sound_events(tag, texts, options)
 
     def _decoding(self, options: dict[str, Any]) -> DecodingConfig:
         return speech_decoding(self.system.decoding, options, self.system.decoder.frame_rate)
@@ -415,7 +432,7 @@ def _with_chunks(found: dict[str, Any], output: TaskOutput, options: dict[str, A
 
 def _translated(output: TaskOutput, with_transcript: bool, with_audio: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"text": output.text}
-    if with_transcript:
+    if with_transcript and "transcript" in output.texts:
         found["transcript"] = output.texts["transcript"]
     return {**found, **_sound(output)} if with_audio else found
 

@@ -10,6 +10,7 @@ Speech goes: semantic codes from the LM, acoustic codes (SoundStorm or AudioLM),
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -18,8 +19,8 @@ import numpy as np
 import torch
 
 from speechllm.audio import Audio, AudioSource, load_audio
-from speechllm.errors import TaskError
-from speechllm.generation.candidates import decode_best, known_text
+from speechllm.errors import TaskError, UntrainedError
+from speechllm.generation.candidates import decode_best, recognition_tag
 from speechllm.generation.decode import LMDecoder
 from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.hub import Checkpoint, load_checkpoint
@@ -32,7 +33,13 @@ from speechllm.tasks import TaskTag
 from speechllm.tokenizers.semantic import SemanticTokenizer
 
 MAX_PIECE_SECONDS = 20.0
-"Longer audio is cut at pauses."
+"Longer audio is cut at pauses, where the checkpoint does not say how long the speech was that it was trained on."
+LEAST_PIECE_SECONDS = 2.0
+"... and however short that was: a word needs room between its pauses."
+SPOKEN_TRANSLATIONS = ("ASR AST S2ST", "AST S2ST", "S2ST")
+"Ways to translate speech into speech, the best one first: a text written before it steadies the speech."
+TEXT_TRANSLATIONS = ("AST", "ASR AST")
+"Ways to translate speech into text."
 Input: TypeAlias = "AudioSource | EncodedSpeech"
 "What a task reads: text, audio in any form, or audio that is encoded already."
 CONTEXT_SHARE = 0.4
@@ -62,8 +69,10 @@ class Prompt:
 class SpeechSystem:
     """Runs tasks on a checkpoint. Inputs are lists; so are outputs, in the same order."""
 
-    def __init__(self, checkpoint: Checkpoint, *, decoding: DecodingConfig | None = None):
-        self.checkpoint = checkpoint
+    def __init__(
+        self, checkpoint: Checkpoint, *, decoding: DecodingConfig | None = None, allow_untrained: bool = False
+    ):
+        self.checkpoint, self.allow_untrained = checkpoint, allow_untrained
         self.processor = checkpoint.processor
         self.decoding = decoding or DecodingConfig()
         self.decoder = LMDecoder(checkpoint.model, checkpoint.processor)
@@ -79,15 +88,49 @@ class SpeechSystem:
         revision: str | None = None,
         token: str | bool | None = None,
         decoding: DecodingConfig | None = None,
+        allow_untrained: bool = False,
     ) -> Self:
-        """Load a checkpoint folder or Hub repository, of a `revision` if one is given; see `load_checkpoint`."""
+        """Load a checkpoint folder or Hub repository, of a `revision` if one is given; see `load_checkpoint`.
+
+        With `allow_untrained` it also does what it was not trained for, as well as it happens to.
+        """
         checkpoint = load_checkpoint(source, device=device, dtype=dtype, revision=revision, token=token)
-        return cls(checkpoint, decoding=decoding)
+        return cls(checkpoint, decoding=decoding, allow_untrained=allow_untrained)
 
     @property
     def can_speak(self) -> bool:
         """True if the checkpoint holds what turns semantic codes into sound."""
         return self.parts.can_speak
+
+    def knows(self, tag: TaskTag) -> bool:
+        """Return whether the model may be asked for this: it was trained for it, or nobody wrote down for what."""
+        trained = self.checkpoint.trained
+        return self.allow_untrained or trained is None or trained.covers(tag)
+
+    def require_trained(self, tag: TaskTag) -> TaskTag:
+        """Return the tag.
+
+        Raises:
+            UntrainedError: the model was not trained for it.
+        """
+        if not self.knows(tag):
+            assert self.checkpoint.trained is not None, "then everything is allowed"
+            raise UntrainedError(self.checkpoint.trained.why_not(tag))
+        return tag
+
+    def trained_tag(self, ways: Sequence[str], source: str, target: str | None = None) -> TaskTag:
+        """Return the first of several ways to do a thing that the model was trained for.
+
+        Args:
+            ways: task names, the best one first: "AST", "ASR AST".
+            source: language of the input.
+            target: language to translate into.
+
+        Raises:
+            UntrainedError: it was trained for none of them.
+        """
+        tags = [TaskTag.of(names, source, target) for names in ways]
+        return next((tag for tag in tags if self.knows(tag)), None) or self.require_trained(tags[0])
 
     def transcribe(
         self, audios: Sequence[AudioSource], *, language: str = "en", decoding: DecodingConfig | None = None
@@ -109,20 +152,26 @@ class SpeechSystem:
     ) -> list[TaskOutput]:
         """Translate speech or text into text, and with `speech` into (watermarked) speech too.
 
+        Speech becomes speech in one chain ASR AST S2ST, or a shorter one if the model was trained for that only; of
+        direct S2ST there is no text.
+
         Args:
             inputs: audio, or texts with `text`.
             source: language of the inputs.
             target: language to translate into.
             text: the inputs are texts.
-            speech: also speak the translation: one chain ASR AST S2ST for speech, MT and then TTS for text. What the
-                model translated into nothing stays without sound.
+            speech: also speak the translation: one chain for speech, MT and then TTS for text. What the model
+                translated into nothing stays without sound.
             voice: see `run`.
             consent: see `run`.
             decoding: see `run`.
         """
+        ways = ("MT",) if text else SPOKEN_TRANSLATIONS if speech else TEXT_TRANSLATIONS
+        tag = self.trained_tag(ways, source, target)
         if speech:
             self.sound_parts()
-        tag = TaskTag.of("MT" if text else "ASR AST S2ST" if speech else "AST", source, target)
+            if text:
+                self.require_trained(TaskTag.of("TTS", target))
         outputs = self.run(tag, inputs, voice=voice, consent=consent, decoding=decoding)
         if not (speech and text):
             return outputs
@@ -159,10 +208,11 @@ class SpeechSystem:
 
         Args:
             audios: audio in any form.
-            piece_seconds: longer audio is cut at pauses into pieces of at most this; None, and at most: what fits.
+            piece_seconds: longer audio is cut at pauses into pieces of at most this, or of what the model's context
+                holds; None: `longest_piece_seconds`.
         """
         _check_list(audios)
-        longest = min(piece_seconds or MAX_PIECE_SECONDS, self.longest_piece_seconds)
+        longest = min(piece_seconds or self.longest_piece_seconds, self._seconds_that_fit)
         pieces = [_pieces(load_audio(audio), longest) for audio in audios]
         segments = iter(self.processor.audio_segments(piece for found in pieces for piece, _ in found))
         return [EncodedSpeech(tuple(next(segments) for _ in found), tuple(s for _, s in found)) for found in pieces]
@@ -193,6 +243,7 @@ class SpeechSystem:
 
         Raises:
             TaskError: an input is empty or of the wrong kind.
+            UntrainedError: the model was not trained for the task, or not in this language.
             ConsentError: a voice without consent.
             CheckpointError: the checkpoint has no part for what is asked.
         """
@@ -204,7 +255,7 @@ class SpeechSystem:
             decoding = dataclasses.replace(decoding, seed=seed)
         prompts = self.prompts(tag, inputs)
         ids = [piece for p in prompts for piece in p.ids]
-        if decoding.candidates is not None and known_text(tag) is not None:
+        if decoding.candidates is not None and self._hears_itself(tag):
             decoded = decode_best(self.decoder, tag, ids, [str(text) for text in inputs], decoding)
         else:
             decoded = self.decoder.decode(ids, [tag.output_modalities] * len(ids), decoding)
@@ -219,8 +270,10 @@ class SpeechSystem:
 
         Raises:
             TaskError: an input is empty or of the wrong kind.
+            UntrainedError: the model was not trained for the task, or not in this language.
             CheckpointError: the checkpoint cannot read audio.
         """
+        self.require_trained(tag)
         _check_list(inputs)
         if tag.source == "transcript":
             texts = [_checked_text(tag, number, text) for number, text in enumerate(inputs)]
@@ -235,11 +288,23 @@ class SpeechSystem:
 
     @property
     def longest_piece_seconds(self) -> float:
-        """Longest audio that is one piece; `encode` and `run` cut what is longer at pauses."""
+        """Longest audio that stays whole: as long as in training, if that is known; `encode` and `run` cut at pauses.
+
+        A model that has never read more loses words of what is longer.
+        """
+        trained = self.checkpoint.trained
+        seconds = trained.longest_seconds if trained is not None else None
+        return min(max(seconds or MAX_PIECE_SECONDS, LEAST_PIECE_SECONDS), self._seconds_that_fit)
+
+    @property
+    def _seconds_that_fit(self) -> float:
         limit = self.decoder.max_positions
-        if limit is None:
-            return MAX_PIECE_SECONDS
-        return min(MAX_PIECE_SECONDS, CONTEXT_SHARE * limit / self.decoder.frame_rate)
+        return math.inf if limit is None else CONTEXT_SHARE * limit / self.decoder.frame_rate
+
+    def _hears_itself(self, tag: TaskTag) -> bool:
+        """Return whether candidates can be ranked: the text to be spoken is known, and the model can recognise it."""
+        ear = recognition_tag(tag)
+        return ear is not None and self.knows(ear)
 
     def _with_speech(
         self, outputs: list[TaskOutput], voice: Voice, watermark: bool, seed: int

@@ -16,7 +16,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -27,10 +27,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from speechllm.audio import Audio
-from speechllm.errors import SpeechLLMError
+from speechllm.errors import SpeechLLMError, UntrainedError
 from speechllm.generation.decoding_config import CandidatesConfig, DecodingConfig
 from speechllm.pipelines.output import TaskOutput
-from speechllm.pipelines.system import SpeechSystem
+from speechllm.pipelines.system import TEXT_TRANSLATIONS, SpeechSystem
 from speechllm.serving.answers import ApiError, api_error, error_response
 from speechllm.serving.config import RegisteredVoice, ServeConfig
 from speechllm.serving.figures import Figures
@@ -74,7 +74,7 @@ class AudioServer:
         async with _form(request) as form:
             wanted = read_transcript_request(form, self.config, translate=False)
             content = await _content(form)
-        return await self._transcript(request, wanted, content, TaskTag.of("ASR", wanted.language))
+        return await self._transcript(request, wanted, content, self._tag(("ASR",), wanted.language))
 
     async def translate(self, request: Request) -> Response:
         """Answer POST /v1/audio/translations."""
@@ -82,13 +82,15 @@ class AudioServer:
         async with _form(request) as form:
             wanted = read_transcript_request(form, self.config, translate=True)
             content = await _content(form)
-        return await self._transcript(request, wanted, content, TaskTag.of("AST", wanted.language, wanted.to))
+        tag = self._tag(TEXT_TRANSLATIONS, wanted.language, wanted.to)
+        return await self._transcript(request, wanted, content, tag)
 
     async def speak(self, request: Request) -> Response:
         """Answer POST /v1/audio/speech: the first sentence decides the status, the others follow as they are made."""
         self.worker.check_room()
         self.system.sound_parts()
         wanted = read_speech_request(await _json(request), self.config, self.voices)
+        self._tag(("TTS",), wanted.language)
         sentences = split_sentences(wanted.text)
         first = await self._say(request, wanted, sentences[0], None, 0.0)
         media = MEDIA_TYPES[wanted.format]
@@ -99,6 +101,13 @@ class AudioServer:
             content = await anyio.to_thread.run_sync(encode_speech, audio, wanted.format, limiter=self.decoders)
             return StreamingResponse(_chunks(content), media_type=media)
         return StreamingResponse(self._streamed(request, wanted, sentences, first), media_type=media)
+
+    def _tag(self, ways: Sequence[str], source: str, target: str | None = None) -> TaskTag:
+        """Return how a request is answered; what the model was not trained for is the operator's to allow."""
+        try:
+            return self.system.trained_tag(ways, source, target)
+        except UntrainedError as error:
+            raise ApiError(400, error.why, code="untrained", param="language") from error
 
     async def _streamed(
         self, request: Request, wanted: SpeechRequest, sentences: list[str], first: Audio

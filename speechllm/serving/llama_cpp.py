@@ -137,6 +137,6 @@ def _library() -> Any:
 
 def with_decoder(system: SpeechSystem, decoder: Any) -> SpeechSystem:
     """Return a system that does the same with another decoder of its language model."""
-    other = SpeechSystem(system.checkpoint, decoding=system.decoding)
+    other = SpeechSystem(system.checkpoint, decoding=system.decoding, allow_untrained=system.allow_untrained)
     other.decoder = decoder
     return other

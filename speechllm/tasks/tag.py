@@ -88,6 +88,15 @@ class TaskTag:
         return " ".join(task.name for task in self.tasks)
 
     @property
+    def direction(self) -> str:
+        """The languages by code: "fr", or "en-fr" where a task translates."""
+        return self.source_language + (f"-{self.target_language}" if self.target_language else "")
+
+    def only(self, name: str) -> Self:
+        """Return the tag of one task in the same languages."""
+        return type(self).of(name, self.source_language, self.target_language)
+
+    @property
     def source(self) -> Field:
         """The field that goes in."""
         return self.tasks[0].source

@@ -2,9 +2,13 @@
 
     config = load_config(UnifiedTrainConfig, "config.yaml", ["training.max_steps=200"])
     base = load_extended_lm(config)
-    trainer = make_trainer(base.model, load_mixture(config.mixture, base.processor), config)
+    mixture = load_mixture(config.mixture, base.processor)
+    trainer = make_trainer(base.model, mixture, config)
     trainer.run()
-    save_checkpoint(config.out, finished_model(trainer), base.processor, codec=base.codec, acoustic=base.acoustic)
+    save_checkpoint(
+        config.out, finished_model(trainer), base.processor, codec=base.codec, acoustic=base.acoustic,
+        trained=all_trained_for(base, mixture, config),
+    )
 
 (AudioPaLM, arXiv:2306.12925: a text LLM, its matrix extended by audio ids, all parameters trained on tagged tasks.)
 """
@@ -20,6 +24,7 @@ from transformers import PreTrainedModel
 
 from speechllm.config import config_to_dict
 from speechllm.data.collate import Collator
+from speechllm.data.coverage import trained_for
 from speechllm.data.mixture import Mixture, MixtureConfig
 from speechllm.data.packing import PackedRows
 from speechllm.errors import ConfigError
@@ -29,6 +34,7 @@ from speechllm.models.causal_lm import BaseModelConfig, extend_causal_lm, load_b
 from speechllm.models.embedding_init import RowInit
 from speechllm.models.freezing import freeze_modules
 from speechllm.processor import UnifiedProcessor
+from speechllm.tasks import NOTHING, TrainedFor
 from speechllm.tokenizers.semantic import SemanticTokenizer
 from speechllm.training.gauges import GaugeCallback, GaugeConfig, Gauges
 from speechllm.training.optim import OptimizerConfig
@@ -102,7 +108,7 @@ def load_extended_lm(config: UnifiedTrainConfig) -> Checkpoint:
     vocabulary = Vocabulary.for_speech(num_text_rows(model), semantic.codebook_size)
     processor = UnifiedProcessor(text_tokenizer, vocabulary, semantic)
     extend_causal_lm(model, vocabulary, init=config.row_init, centroids=semantic.centroids, seed=config.seed)
-    return Checkpoint(model, processor, codec, acoustic)
+    return Checkpoint(model, processor, codec, acoustic, NOTHING)
 
 
 def make_trainer(model: PreTrainedModel, mixture: Mixture, config: UnifiedTrainConfig) -> UnifiedTrainer:
@@ -163,6 +169,13 @@ def save_history(history: Sequence[Mapping[str, float]], out: str | Path) -> Non
     path = history_file(out)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(history), indent=1) + "\n", encoding="utf-8")
+
+
+def all_trained_for(base: Checkpoint, mixture: Mixture, config: UnifiedTrainConfig) -> TrainedFor | None:
+    """Return what the model was trained for in the end: by this mixture, and before it; None if that is not known."""
+    if base.trained is None:
+        return None
+    return base.trained.joined(trained_for(mixture, max_tokens=config.training.max_tokens))
 
 
 def finished_model(trainer: UnifiedTrainer) -> PreTrainedModel:

@@ -25,6 +25,7 @@ from speechllm.hub import load_checkpoint, push_checkpoint, save_checkpoint
 from speechllm.models.acoustic import ACOUSTIC_MODELS
 from speechllm.pipelines.registration import DOORS, OWN
 from speechllm.remote_code import TASKS, export_checkpoint, remote_code_files, vendored_modules
+from speechllm.tasks import TrainedFor
 from speechllm.tokenizers.codec import CODECS
 from tests.support.fake_hub import FakeHub
 from tests.support.tiny import tiny_checkpoint, tiny_speech
@@ -64,6 +65,10 @@ for task in ("automatic-speech-recognition", "translation", "speech-translation"
     given = "good morning" if task in ("translation", "text-to-speech") else path
     found = pipe(given)
     answers[task] = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in found.items()}
+    try:
+        pipe(given, **({"src_lang": "de"} if languages else {"language": "de"}))
+    except ValueError as error:
+        answers[task]["refused"] = str(error)
     module = type(pipe).__module__
     assert module.startswith("speechllm.") if has_speechllm else module.startswith("transformers_modules."), module
 assert has_speechllm == ("speechllm" in sys.modules)
@@ -73,7 +78,9 @@ print(json.dumps(answers))
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_checkpoint(tmp_path_factory.mktemp("newcomer") / "checkpoint", acoustic=True)
+    both = ("en-fr",)
+    trained = TrainedFor(tasks={"ASR": ("en",), "TTS": ("en",), "MT": both, "AST": both, "ASR AST S2ST": both})
+    return tiny_checkpoint(tmp_path_factory.mktemp("newcomer") / "checkpoint", acoustic=True, trained=trained)
 
 
 @pytest.fixture
@@ -113,6 +120,7 @@ def test_the_walk(hub: FakeHub, folder: Path, recording: Path, tmp_path: Path):
     ours = walk("with", plain, recording, tmp_path / "ours", hub)
     assert walk("without", REPO, recording, home, hub) == ours
     assert len(ours["text-to-speech"]["audio"]) > 0
+    assert all("not trained for" in answer["refused"] for answer in ours.values())
     # What came later is not read by those who asked for the first commit, weights or code.
     hub.add(REPO, {"config.json": b"{}", "README.md": b"gone"})
     assert walk("without", REPO, recording, home, hub, revision=first) == ours

@@ -18,6 +18,7 @@ from speechllm.audio import Audio
 from speechllm.models.audiolm import AudioLM, AudioLMConfig
 from speechllm.models.soundstorm import SoundStorm, SoundStormConfig
 from speechllm.processor import UnifiedProcessor
+from speechllm.tasks import TrainedFor
 from speechllm.tokenizers.mel_rvq import MelRVQCodec, MelRVQConfig, fit_mel_rvq
 from speechllm.tokenizers.semantic import SemanticTokenizer
 from speechllm.tokenizers.vocoder import GriffinLimConfig
@@ -158,11 +159,18 @@ def tiny_audiolm(codec: MelRVQCodec, num_conditions: int = NUM_CODES) -> AudioLM
     ).eval()  # fmt: skip
 
 
-def tiny_checkpoint(folder: str | Path, *, tied: bool = False, seed: int = 0, acoustic: bool = False) -> Path:
+def tiny_checkpoint(
+    folder: str | Path,
+    *,
+    tied: bool = False,
+    seed: int = 0,
+    acoustic: bool = False,
+    trained: TrainedFor | None = None,
+) -> Path:
     """Save a whole tiny checkpoint (LM, text tokenizer, semantic tokenizer; codec and SoundStorm if asked for)."""
     from speechllm.hub import save_checkpoint
 
     processor = tiny_processor()
     codec, storm = tiny_acoustic() if acoustic else (None, None)
     model = tiny_model(processor.vocabulary.size, tied=tied, seed=seed)
-    return save_checkpoint(folder, model, processor, codec=codec, acoustic=storm)
+    return save_checkpoint(folder, model, processor, codec=codec, acoustic=storm, trained=trained)

@@ -96,5 +96,8 @@ class ToySystem:
         decoded = SimpleNamespace(ids=np.zeros(5, np.int64), segments=[TextSegment("x")], stop_reason="eos", score=0.0)
         return SimpleNamespace(tag=tag, texts=texts, audio=audio, decoded=(decoded,))
 
+    def knows(self, tag: Any) -> bool:
+        return True
+
     def synthesize(self, codes: Any, *, voice: Any = None, seed: int = 0) -> list[Audio]:
         return [tone("en", int(c[0])) for c in codes]

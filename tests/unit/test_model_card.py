@@ -7,7 +7,8 @@ from huggingface_hub import ModelCard
 from speechllm.errors import DataError
 from speechllm.evaluation.report import write_report
 from speechllm.evaluation.results import MODEL, Measurement
-from speechllm.model_card import CardInfo, write_model_card
+from speechllm.model_card import CardInfo, model_card, write_model_card
+from speechllm.tasks import TrainedFor
 from tests.support.tiny_report import WER, tiny_report
 
 INFO = CardInfo(model_name="tiny", license="apache-2.0", data="Nothing at all.", base_model="someone/llm")
@@ -23,6 +24,15 @@ def test_the_hub_reads_the_scores_back(card: ModelCard):
     (result,) = card.data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_config) == ("wer", 12.35, "en")
     assert (card.data.license, card.data.base_model, card.data.language) == ("apache-2.0", "someone/llm", ["en", "fr"])
+
+
+def test_languages_are_those_of_the_training_unless_they_are_named():
+    trained = TrainedFor(tasks={"ASR": ("de", "en"), "AST": ("de-es",)}, longest_seconds=4.25)
+    card = ModelCard(model_card(dataclasses.asdict(tiny_report()), INFO, trained=trained))
+    assert card.data.language == ["de", "en", "es"]
+    assert "of the training: ASR (de, en), AST (de-es). The longest speech in it has 4.2 s" in card.text
+    named = dataclasses.replace(INFO, languages=("de",))
+    assert ModelCard(model_card(dataclasses.asdict(tiny_report()), named, trained=trained)).data.language == ["de"]
 
 
 def test_what_was_not_measured_has_no_number(card: ModelCard):

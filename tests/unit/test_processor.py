@@ -115,7 +115,7 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path):
     with pytest.raises(CheckpointError, match="but the checkpoint was made with other"):
         UnifiedProcessor.from_pretrained(tmp_path)
     (tmp_path / "speechllm.json").write_text(json.dumps({**manifest, "format_version": 99}))
-    with pytest.raises(CheckpointError, match="has format version 99, this release reads 1"):
+    with pytest.raises(CheckpointError, match="has format version 99, this release reads 1 and 2; upgrade"):
         UnifiedProcessor.from_pretrained(tmp_path)
     (tmp_path / "speechllm.json").write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read"):

@@ -126,6 +126,22 @@ def test_speaker_similarity_has_floor_and_ceiling_and_counts_silence_as_failed(r
         assert all(s.value is not None for s in found.values())
 
 
+class HalfSystem(ToySystem):
+    """Was trained for recognition alone."""
+
+    def knows(self, tag):
+        return tag.name == "ASR"
+
+
+def test_what_was_not_trained_is_not_measured_and_named(corpus, judges):
+    report = evaluate_checkpoint(HalfSystem(), corpus, CONFIG, judges=judges)
+    assert {m.task for m in report.measurements} == {"ASR"}
+    assert sum("[TTS English]: not measured, the checkpoint was not trained" in line for line in report.limits) == 1
+    only_speech = dataclasses.replace(CONFIG, tasks=("TTS",))
+    with pytest.raises(ConfigError, match=r"nothing in .* fits the tasks TTS"):
+        evaluate_checkpoint(HalfSystem(), corpus, only_speech, judges=judges)
+
+
 def test_voice_prompts_come_with_consent_and_can_be_switched_off(system, corpus, judges):
     evaluate_checkpoint(system, corpus, CONFIG, judges=judges)
     assert {consent for tag, _, consent in system.calls if "TTS" in tag or "S2ST" in tag} == {True}

@@ -1,5 +1,6 @@
 """OpenAI's interface with OpenAI's client: shapes, formats, errors. The answers are those of the system itself."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -11,8 +12,11 @@ import pytest
 import soundfile
 
 from speechllm.audio import Audio, encode_flac
+from speechllm.pipelines.system import SpeechSystem
 from speechllm.safety import detect_watermark
+from speechllm.tasks import TrainedFor
 from tests.support.tiny import tiny_speech
+from tests.unit.serving.conftest import running
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +228,24 @@ def test_a_multipart_form_without_a_file(client, server):
     )  # fmt: skip
     assert answer.status_code == 400
     assert json.loads(answer.content)["error"]["param"] == "file"
+
+
+# The newest client calls its own method for translations old; others still use it.
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_what_was_not_trained_is_refused_and_named(system):
+    trained = TrainedFor(tasks={"ASR": ("en",), "ASR AST": ("fr-en",), "TTS": ("en",)})
+    half = SpeechSystem(dataclasses.replace(system.checkpoint, trained=trained))
+    upload = {"model": "tiny", "file": ("a.flac", flac(0.4))}
+    with running(half) as server, server.client() as client:
+        for call, said in (
+            (lambda: client.audio.transcriptions.create(**upload, language="de"), "[ASR German]: its ASR knows en"),
+            (lambda: client.audio.translations.create(**upload, extra_body={"language": "en", "to": "fr"}), "[AST"),
+            (lambda: client.audio.speech.create(
+                model="tiny", input="hallo", voice="default", extra_body={"language": "de"}), "its TTS knows en"),
+        ):  # fmt: skip
+            with pytest.raises(openai.BadRequestError) as refused:
+                call()
+            assert refused.value.code == "untrained"
+            assert said in str(refused.value)
+            assert "allow" not in str(refused.value), "that is for the operator to say"
+        assert client.audio.translations.create(**upload).text is not None, "by the chain that it knows"

@@ -308,7 +308,24 @@ def test_the_recipe_writes_a_checkpoint_that_reloads_and_can_be_trained_further(
             shutil.rmtree(tmp_path / "out.training")
     assert (out / "model.safetensors").stat().st_mtime_ns == written
     more = main(path, [f"out={tmp_path / 'more'}", f"start_from={out}"])
+    assert load_checkpoint(more).trained == checkpoint.trained
     assert not equal(load_checkpoint(more).model, checkpoint.model)
+
+
+def test_a_checkpoint_remembers_all_that_it_was_trained_for(tmp_path):
+    path = write_recipe(tmp_path, max_steps=1)
+    first = load_checkpoint(main(path)).trained
+    both = ("en-fr", "fr-en")
+    assert dict(first.tasks) == {"ASR": ("en", "fr"), "AST": both, "TTS": ("en", "fr"), "ASR AST S2ST": both}
+    assert first.longest_seconds == pytest.approx(0.6)
+    more = [{"tasks": "MT", "folder": str(tmp_path / "tokens"), "directions": ["en-fr"]}]
+    further = [f"out={tmp_path / 'further'}", f"start_from={tmp_path / 'out'}", f"mixture.components={more}"]
+    second = load_checkpoint(main(path, further)).trained
+    assert dict(second.tasks) == {**first.tasks, "MT": ("en-fr",)}
+    assert second.longest_seconds == first.longest_seconds
+    old = tiny_checkpoint(tmp_path / "old")
+    unknown = load_checkpoint(main(path, [f"out={tmp_path / 'unknown'}", f"start_from={old}"])).trained
+    assert unknown is None, "nobody knows what came before"
 
 
 def test_training_further_keeps_the_voice(tmp_path):
