@@ -11,17 +11,26 @@
 Every block of 1024 examples holds each component's share of 1024, rounded, in shuffled order; and a
 component goes through all of its examples, in a new order each time, before one comes again. So there is
 no state to save: who has seen i examples continues at example i.
+
+Rows stay on disk (row_store.py). What is in memory is, for each component, one bit for each row and direction and an
+order of at most 4 MB (row_order.py): the same for a corpus of any size that there is.
 """
 
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from itertools import islice
+from typing import Literal, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float, Int
 
-from speechllm.data.plain_text import is_plain_text, read_plain_text
-from speechllm.data.tokenize import TokenRow, read_tokens
+from speechllm.data.plain_text import is_plain_text
+from speechllm.data.row_order import Chosen, ShuffledOrder
+from speechllm.data.row_store import RowStore, open_plain_text, open_tokens
+from speechllm.data.tokenize import TokenRow
 from speechllm.errors import ConfigError, DataError
 from speechllm.processor import EncodedExample, UnifiedProcessor
 from speechllm.segments import PLAIN_TEXT, CodeSegment, Example, Segment, TextSegment
@@ -30,8 +39,10 @@ from speechllm.vocabulary import SEMANTIC
 
 BLOCK = 1024
 "Examples per block: the resolution of the shares."
-Candidate: TypeAlias = tuple[int, bool]
-"Index of a row, and whether it is read in reverse (from its translation)."
+COLUMNS: dict[Field, str] = {
+    "audio": "codes", "transcript": "text", "translated_audio": "translation_codes", "translation": "translation_text"
+}  # fmt: skip
+"Where a field of a row stands that is not read in reverse; `TokenRow.fields` has the same for one row."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,23 +98,34 @@ class MixtureConfig:
                 raise ConfigError(f"{component.name}: text_tokens = {component.text_tokens}, expected at least 2")
 
 
+@dataclass(frozen=True, eq=False)
+class Use:
+    """What can be drawn of a batch of rows read in one direction."""
+
+    tasks: str
+    languages: list[tuple[str, str | None]]
+    "Of each row, source and target."
+    num_codes: Int[np.ndarray, " R"]
+    "Of the speech on the source side; 0 where there is none."
+    seconds: Float[np.ndarray, " R"]
+    "How long it is."
+
+
 class Mixture:
     """An endless, random-access sequence of encoded examples."""
 
-    def __init__(self, config: MixtureConfig, processor: UnifiedProcessor, rows: Sequence[Sequence[TokenRow]]):
-        """`rows` are those of each component, in the order of `config.components`."""
-        self.config, self.processor = config, processor
-        self._rows = [list(part) for part in rows]
-        self._candidates = [
-            _candidates(component, part) for component, part in zip(config.components, self._rows, strict=True)
-        ]
-        self.shares = _shares(config, [len(candidates) for candidates in self._candidates])
+    def __init__(self, config: MixtureConfig, processor: UnifiedProcessor, stores: Sequence[RowStore]):
+        """`stores` have the rows of each component, in the order of `config.components`."""
+        self.config, self.processor, self.stores = config, processor, stores
+        self._chosen = [_chosen(component, part) for component, part in zip(config.components, stores, strict=True)]
+        self._orders = [ShuffledOrder([config.seed, i], size) for i, size in enumerate(self.sizes)]
+        self.shares = _shares(config, self.sizes)
         self._counts = _block_counts(self.shares)
 
     @property
     def sizes(self) -> list[int]:
         """How many different examples each component has."""
-        return [len(candidates) for candidates in self._candidates]
+        return [len(chosen) for chosen in self._chosen]
 
     def example(self, index: int) -> EncodedExample:
         """Return example `index` as ids."""
@@ -122,26 +144,29 @@ class Mixture:
     def segments(self, index: int) -> Example:
         """Return example `index` before it becomes ids."""
         component, draw = self._draw(index)
-        candidates = self._candidates[component]
-        epoch, place = divmod(draw, len(candidates))
-        row, reverse = candidates[_order(self.config.seed, component, epoch, len(candidates))[place]]
-        example = _task_example(self.config.components[component].tasks, self._rows[component][row], reverse)
+        chosen = self._chosen[component]
+        index_in_store = self._orders[component](*divmod(draw, len(chosen)))
+        batch, place, reverse = chosen[index_in_store]
+        row = self.stores[component].row(batch, place)
+        example = _task_example(self.config.components[component].tasks, row, reverse)
         if self.config.code_noise:
             example = self._with_noise(example, index)
         return example
 
-    def uses(self) -> Iterator[tuple[str, TokenRow, bool]]:
-        """Yield (tasks, row, whether in reverse) of all that can be drawn; plain text has no task and is left out."""
-        for component, rows, candidates, share in zip(
-            self.config.components, self._rows, self._candidates, self.shares, strict=True
+    def uses(self) -> Iterator[Use]:
+        """Yield all that can be drawn, batch by batch; plain text has no task and is left out."""
+        for component, store, chosen, share in zip(
+            self.config.components, self.stores, self._chosen, self.shares, strict=True
         ):
             if share > 0 and component.tasks != PLAIN_TEXT:
-                yield from ((component.tasks, rows[index], reverse) for index, reverse in candidates)
+                for batch, mask in zip(store.batches(), chosen.masks(), strict=True):
+                    for reverse in (False, True):
+                        yield _use(component.tasks, batch, np.flatnonzero(mask[:, int(reverse)]), reverse)
 
     def spoken_sides(self, limit: int) -> Iterator[tuple[float, int]]:
         """Yield (seconds, number of codes) of spoken sides of up to `limit` rows of each component."""
-        for rows in self._rows:
-            for row in rows[:limit]:
+        for store in self.stores:
+            for row in islice(store.rows(), limit):
                 if row.codes is not None:
                     yield row.duration_seconds, len(row.codes)
                 if row.translation_codes is not None:
@@ -168,61 +193,99 @@ class Mixture:
 
 
 def load_mixture(config: MixtureConfig, processor: UnifiedProcessor) -> Mixture:
-    """Read the token shards of every component (each folder and split once) into a mixture.
+    """Return the mixture over the token shards of every component (each folder and split is opened once).
 
     Raises:
-        DataError: a component has no example, or its tokens were made by another semantic tokenizer.
+        DataError: a component has no example, its tokens were made by another semantic tokenizer, or the cache of
+            `row_store` cannot be written.
     """
     semantic = processor.semantic_tokenizer
     fingerprint = semantic.fingerprint if semantic is not None else None
 
     @functools.cache
-    def read(folder: str, split: str, plain: bool) -> list[TokenRow]:
+    def store(folder: str, split: str, plain: bool) -> RowStore:
         if plain:
-            return list(read_plain_text(folder, split))
-        return list(read_tokens(folder, split, expected_fingerprint=fingerprint))
+            return open_plain_text(folder, split)
+        return open_tokens(folder, split, expected_fingerprint=fingerprint)
 
     plain = [component.tasks == PLAIN_TEXT and is_plain_text(component.folder) for component in config.components]
-    rows = [read(part.folder, part.split, flag) for part, flag in zip(config.components, plain, strict=True)]
-    return Mixture(config, processor, rows)
+    stores = [store(part.folder, part.split, flag) for part, flag in zip(config.components, plain, strict=True)]
+    return Mixture(config, processor, stores)
 
 
-def _candidates(component: MixtureComponent, rows: Sequence[TokenRow]) -> list[Candidate]:
-    """Return every (row, direction) that has what the component's tasks need."""
+def _chosen(component: MixtureComponent, store: RowStore) -> Chosen:
+    """Return every row and direction that has what the component's tasks need."""
     if component.tasks == PLAIN_TEXT:
-        return _plain_candidates(component, rows)
+        return _chosen_texts(component, store)
     tag = TaskTag.of(component.tasks, "en", "fr")
-    needed = {tag.source, *tag.targets}
-    wanted = None if component.directions is None else {_direction(d, tag, component) for d in component.directions}
-    candidates = []
-    for index, row in enumerate(rows):
-        for reverse in (False, True):
-            fields = row.fields(reverse)
-            source, target = row.languages(reverse)
-            spoken = (source, target if tag.target_language else None)
-            if all(field in fields and len(fields[field]) for field in needed) and (wanted is None or spoken in wanted):
-                candidates.append((index, reverse))
-    if not candidates:
+    needed: set[Field] = {tag.source, *tag.targets}
+    wanted = None if component.directions is None else [_direction(d, tag, component) for d in component.directions]
+    chosen = Chosen(
+        np.stack([_usable(batch, needed, wanted, reverse) for reverse in (False, True)], axis=1)
+        for batch in store.batches()
+    )
+    if not len(chosen):
         raise DataError(
-            f"component {component.name} has no example among {len(rows)} rows; it needs the fields "
+            f"component {component.name} has no example among {store.num_rows} rows; it needs the fields "
             f"{', '.join(sorted(needed))}: check tasks, split and directions"
         )
-    return candidates
+    return chosen
 
 
-def _plain_candidates(component: MixtureComponent, rows: Sequence[TokenRow]) -> list[Candidate]:
+def _usable(
+    batch: pa.RecordBatch, needed: set[Field], wanted: Sequence[tuple[str, str | None]] | None, reverse: bool
+) -> Bool[np.ndarray, " R"]:
+    """Return which rows have all of the fields, in one of the wanted languages or pairs."""
+    usable = np.ones(batch.num_rows, bool)
+    for field in needed:
+        column = batch.column(_side(COLUMNS[field], reverse))
+        usable &= _lengths(column) > 0
+    if wanted is not None:
+        sides = [np.array(batch.column(_side(name, reverse))) for name in ("language", "translation_language")]
+        usable &= np.any([(sides[0] == a) & ((b is None) | (sides[1] == b)) for a, b in wanted], axis=0)
+    return usable
+
+
+def _use(tasks: str, batch: pa.RecordBatch, rows: Int[np.ndarray, " R"], reverse: bool) -> Use:
+    """Return what a mixture can draw of some rows of a batch."""
+    source, target, codes, seconds = (
+        batch.column(_side(name, reverse)).take(pa.array(rows))
+        for name in ("language", "translation_language", "codes", "duration_seconds")
+    )
+    languages = list(zip(source.to_pylist(), target.to_pylist(), strict=True))
+    return Use(tasks, languages, _lengths(codes), seconds.fill_null(0.0).to_numpy(zero_copy_only=False))
+
+
+def _lengths(column: pa.Array) -> Int[np.ndarray, " R"]:
+    """Return the length of each text or list of codes, 0 where there is none."""
+    function = "list_value_length" if pa.types.is_list(column.type) else "binary_length"
+    return pc.call_function(function, [column]).fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def _side(column: str, reverse: bool) -> str:
+    """Return the column of the other side if the row is read in reverse."""
+    if not reverse:
+        return column
+    return column.removeprefix("translation_") if column.startswith("translation_") else f"translation_{column}"
+
+
+def _chosen_texts(component: MixtureComponent, store: RowStore) -> Chosen:
     """Return every side of a row that has text, in one of the wanted languages."""
     wanted = None if component.directions is None else {language_code(part) for part in component.directions}
-    candidates = [
-        (index, reverse)
-        for index, row in enumerate(rows)
-        for reverse in (False, True)
-        if str(row.fields(reverse).get("transcript", "")).strip()
-        and (wanted is None or row.languages(reverse)[0] in wanted)
-    ]
-    if not candidates:
-        raise DataError(f"component {component.name} has no text among {len(rows)} rows; check split and directions")
-    return candidates
+
+    def usable(batch: pa.RecordBatch, reverse: bool) -> list[bool]:
+        columns = (batch.column(_side(name, reverse)).to_pylist() for name in ("text", "language"))
+        return [
+            bool(text and text.strip()) and (wanted is None or language in wanted)
+            for text, language in zip(*columns, strict=True)
+        ]
+
+    chosen = Chosen(np.array([usable(batch, False), usable(batch, True)]).T for batch in store.batches())
+    if not len(chosen):
+        raise DataError(
+            f"component {component.name} has no text among {store.num_rows} rows; check split and directions"
+        )
+    return chosen
 
 
 def _direction(text: str, tag: TaskTag, component: MixtureComponent) -> tuple[str, str | None]:
@@ -275,8 +338,3 @@ def _block_order(seed: int, block: int, counts: tuple[int, ...]) -> tuple[np.nda
     for component, count in enumerate(counts):
         earlier[components == component] = np.arange(count)
     return components, earlier
-
-
-@functools.lru_cache(maxsize=256)
-def _order(seed: int, component: int, epoch: int, size: int) -> np.ndarray:
-    return np.random.default_rng([seed, component, epoch, 3]).permutation(size)

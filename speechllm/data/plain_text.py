@@ -21,8 +21,7 @@ SUFFIXES = (".txt", ".jsonl")
 
 def is_plain_text(source: str | Path) -> bool:
     """Return whether this is a file of text, or a folder that has one directly below it (token shards have none)."""
-    source = Path(source)
-    return source.suffix in SUFFIXES or bool(_files(source))
+    return bool(text_files(source))
 
 
 def read_plain_text(source: str | Path, split: str = "train") -> Iterator[TokenRow]:
@@ -31,8 +30,7 @@ def read_plain_text(source: str | Path, split: str = "train") -> Iterator[TokenR
     Raises:
         DataError: a file cannot be read, or a line of a .jsonl file is no row with a text.
     """
-    source = Path(source)
-    for path in [source] if source.suffix in SUFFIXES else _files(source):
+    for path in text_files(source):
         try:
             with path.open(encoding="utf-8") as lines:
                 yield from _rows(path, lines, split)
@@ -41,8 +39,12 @@ def read_plain_text(source: str | Path, split: str = "train") -> Iterator[TokenR
             raise DataError(f"cannot read text from {path}: {reason}") from error
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES) if folder.is_dir() else []
+def text_files(source: str | Path) -> list[Path]:
+    """Return the files of text that this is, or that lie directly in it."""
+    source = Path(source)
+    if source.suffix in SUFFIXES:
+        return [source]
+    return sorted(path for path in source.glob("*") if path.suffix in SUFFIXES) if source.is_dir() else []
 
 
 def _rows(path: Path, lines: Iterator[str], split: str) -> Iterator[TokenRow]:

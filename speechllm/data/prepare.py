@@ -10,7 +10,9 @@ cannot be used is left out, counted, and reported with the reason.
 """
 
 import io
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -118,12 +120,16 @@ def _report(folder: Path, manifest: Manifest) -> CorpusReport:
 
 
 def _distinct(records: Iterable[Record]) -> Iterator[Record]:
-    seen: set[str] = set()
-    for record in records:
-        if record.id in seen:
-            raise DataError(f"record id {record.id!r} comes twice; give each record an id of its own")
-        seen.add(record.id)
-        yield record
+    # The ids of a large corpus are gigabytes: they go into a database whose file ends with it.
+    with closing(sqlite3.connect("", check_same_thread=False)) as database:
+        database.execute("PRAGMA journal_mode = OFF")
+        database.execute("CREATE TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        for record in records:
+            try:
+                database.execute("INSERT INTO seen VALUES (?)", (record.id,))
+            except sqlite3.IntegrityError:
+                raise DataError(f"record id {record.id!r} comes twice; give each record an id of its own") from None
+            yield record
 
 
 def _convert(records: Sequence[Record], sample_rate: int, on_error: str) -> Converted:

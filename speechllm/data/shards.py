@@ -34,6 +34,8 @@ FORMAT_VERSION = 1
 SAVES_PER_MANIFEST = 1000
 """The manifest is saved whenever it has grown by a 1000th: after every shard of the first 1000. One of 100,000 that is
 saved after every shard takes longer to write than they do; as it is, a kill costs at most a 1000th of what is done."""
+ROWS_PER_BATCH = 64
+"What is read of a shard at once: rows of a corpus hold sound."
 
 T = TypeVar("T")
 
@@ -226,11 +228,19 @@ def read_shards(folder: str | Path, manifest: Manifest, split: str | None = None
     Raises:
         DataError: there is no such split, or a file is missing or was changed.
     """
+    for shard in shards_of(folder, manifest, split):
+        yield from read_shard(folder, shard)
+
+
+def shards_of(folder: str | Path, manifest: Manifest, split: str | None = None) -> list[ShardEntry]:
+    """Return the shards of one split (or of all).
+
+    Raises:
+        DataError: there is no such split.
+    """
     if split is not None and split not in manifest.num_rows:
         raise DataError(f"{folder} has no split {split!r}; it has {', '.join(manifest.num_rows) or 'none'}")
-    for shard in manifest.shards:
-        if split in (None, shard.split):
-            yield from read_shard(folder, shard)
+    return [shard for shard in manifest.shards if split in (None, shard.split)]
 
 
 def read_shard(folder: str | Path, shard: ShardEntry) -> Iterator[dict[str, Any]]:
@@ -239,11 +249,20 @@ def read_shard(folder: str | Path, shard: ShardEntry) -> Iterator[dict[str, Any]
     Raises:
         DataError: the file is missing or was changed.
     """
+    for batch in shard_batches(folder, shard):
+        yield from batch.to_pylist()
+
+
+def shard_batches(folder: str | Path, shard: ShardEntry) -> Iterator[pa.RecordBatch]:
+    """Stream the rows of one shard as Arrow, a few in each batch.
+
+    Raises:
+        DataError: the file is missing or was changed.
+    """
     path = Path(folder) / shard.file
     _verify(path, shard.sha256)
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=64):
-            yield from batch.to_pylist()
+        yield from file.iter_batches(batch_size=ROWS_PER_BATCH)
 
 
 class ShardWriter(Generic[T]):

@@ -193,6 +193,21 @@ def read_tokens(
         yield TokenRow(**{name: value for name, value in row.items() if value is not None})
 
 
+def check_codes(batch: pa.RecordBatch, codebook_size: int, source: str | Path) -> None:
+    """Check the codes of many rows at once.
+
+    Raises:
+        DataError: one is not in the codebook.
+    """
+    for name in ("codes", "translation_codes"):
+        codes = batch.column(name)
+        flat = codes.flatten().to_numpy()
+        if len(flat) and not 0 <= flat.min() <= flat.max() < codebook_size:
+            for row, key in zip(codes, batch.column("id"), strict=True):
+                if row.is_valid:
+                    _checked(row.values.to_numpy(), codebook_size, key.as_py(), source)
+
+
 def token_report(folder: str | Path) -> TokenReport:
     """Return what `tokenize_corpus` returned when it made the folder."""
     manifest = read_manifest(folder, KIND)

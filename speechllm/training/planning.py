@@ -20,7 +20,7 @@ from speechllm.config import build_config, config_to_dict
 from speechllm.errors import ConfigError
 
 SECONDS = 3600.0
-GB, TB = 1e9, 1e12
+MB, GB, TB = 1e6, 1e9, 1e12
 
 
 def _assume(default: Any, meaning: str, source: str) -> Any:
@@ -45,8 +45,11 @@ class PlanConfig:
     bytes_per_code: float = _assume(
         2.2, "token shards, bytes for each code", "measured: random codes of 1024 with random text, 7 s each"
     )
+    bytes_per_unpacked_row: float = _assume(
+        910.0, "a row unpacked for training, on disk, bytes", "measured: 175 codes with 107 letters (data/row_store.py)"
+    )
     bytes_per_row_in_memory: float = _assume(
-        2000.0, "a row while training, bytes", "measured: 175 codes with text, 64-bit, in Python 3.11"
+        0.75, "a row in a training process, bytes", "assumption: three components, 2 bits each (data/row_order.py)"
     )
     codes_per_text_token: float = _assume(
         7.0, "codes for each text token", "arXiv:2306.12925: a text token lasts as long as 6 to 8 codes"
@@ -99,7 +102,8 @@ def plan_corpus(config: PlanConfig) -> dict[str, float]:
         "prepared speech, TB": flac / TB,
         "codes, billions": codes / 1e9,
         "token shards, GB": codes * config.bytes_per_code / GB,
-        "rows in memory of each training process, GB": utterances * config.bytes_per_row_in_memory / GB,
+        "rows unpacked on each training machine, GB": utterances * config.bytes_per_unpacked_row / GB,
+        "rows in memory of each training process, MB": utterances * config.bytes_per_row_in_memory / MB,
         "tokenise, hours of speech in a GPU hour": config.hours / tokenise,
         "tokenise, GPU hours": tokenise,
         "tokens trained on, billions": tokens / 1e9,

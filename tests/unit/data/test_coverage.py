@@ -4,6 +4,7 @@ import numpy as np
 
 from speechllm.data.coverage import trained_for
 from speechllm.data.mixture import BLOCK, Mixture, MixtureComponent, MixtureConfig
+from speechllm.data.row_store import RowStore
 from speechllm.data.tokenize import TokenRow
 from speechllm.segments import PLAIN_TEXT
 from speechllm.tasks import TaskTag
@@ -22,7 +23,7 @@ def row(number, *, seconds=1.0, codes=4, target="fr", there=2.0):
 
 def mixture(components, rows):
     config = MixtureConfig(components=[MixtureComponent(folder="f", **component) for component in components])
-    return Mixture(config, PROCESSOR, [rows] * len(components))
+    return Mixture(config, PROCESSOR, [RowStore.of(rows)] * len(components))
 
 
 def test_what_is_drawn_is_covered_and_nothing_else():

@@ -1,14 +1,19 @@
+import hashlib
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from speechllm.config import build_config
+from speechllm.data import row_order
 from speechllm.data.collate import task_name
 from speechllm.data.mixture import BLOCK, Mixture, MixtureComponent, MixtureConfig, load_mixture
+from speechllm.data.row_store import RowStore
 from speechllm.data.tokenize import TokenRow, tokenize_corpus
 from speechllm.errors import ConfigError, DataError, TaskError
+from speechllm.tasks import TaskTag
 from tests.support.tiny import NUM_CODES, tiny_processor
+from tests.support.token_rows import varied_rows
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,7 @@ def rows(num=7, language="en", target="fr"):
 
 def mixture(processor, components, data=None, **options):
     config = MixtureConfig(components=[MixtureComponent(folder="f", **c) for c in components], **options)
-    return Mixture(config, processor, data or [rows()] * len(components))
+    return Mixture(config, processor, [RowStore.of(part) for part in data or [rows()] * len(components)])
 
 
 def same(a, b):
@@ -50,6 +55,57 @@ def test_example_i_is_a_function_of_seed_and_i(processor):
     assert all(same(a, b) for a, b in zip(forward, backward, strict=True))
     other = mixture(processor, tasks, seed=1)
     assert not all(same(a, other.example(i)) for i, a in enumerate(forward))
+
+
+VARIED = [
+    {"tasks": "ASR", "weight": 2.5},
+    {"tasks": "MT", "directions": ["fr-en"]},
+    {"tasks": "ASR AST S2ST", "weight": 3.0},
+    {"tasks": "TTS", "directions": ["fr"]},
+    {"tasks": "text", "directions": ["en"], "weight": 0.5},
+    {"tasks": "text", "text_tokens": 4},
+]
+
+
+def varied(processor, **options):
+    data = [varied_rows(100)] * len(VARIED)
+    return mixture(processor, VARIED, data, sampling="temperature", code_noise=0.2, seed=3, **options)
+
+
+def test_examples_are_those_of_release_0_1(processor):
+    """Made when rows, candidates and orders were lists: 3,000 examples, all components beyond their first epoch."""
+    found, m = hashlib.sha256(), varied(processor)
+    for i in range(3000):
+        example = m.example(i)
+        for part in (example.tag.encode(), example.input_ids.tobytes(), example.loss_mask.tobytes()):
+            found.update(part)
+    assert m.sizes == [125, 62, 82, 51, 81, 158]
+    assert found.hexdigest() == "211cb582fadc2095b3f56b474901cc475f893502bad9340b590d62e69a2f6846"
+    assert list(m.spoken_sides(20))[:5] == [(0.25, 1), (0.0, 1), (0.5, 2), (0.0, 2), (0.75, 3)]
+
+
+def test_chosen_is_every_row_and_direction_that_has_the_fields(processor):
+    rows, m = varied_rows(100), varied(processor)
+    for component, chosen in zip(m.config.components[:4], m._chosen[:4], strict=True):
+        tag = TaskTag.of(component.tasks, "en", "fr")
+        expected = [
+            (i, reverse)
+            for i, row in enumerate(rows)
+            for reverse in (False, True)
+            if {tag.source, *tag.targets} <= set(row.fields(reverse))
+            and (
+                component.directions is None
+                or "-".join(map(str, row.languages(reverse))).startswith(component.directions[0])
+            )
+        ]
+        assert [chosen[i][1:] for i in range(len(chosen))] == expected
+
+
+def test_an_order_too_long_to_list_changes_nothing_but_the_order(processor, monkeypatch):
+    m = mixture(processor, [{"tasks": "ASR"}])
+    monkeypatch.setattr(row_order, "LISTED", 10)
+    for i in range(0, 42, 14):
+        assert len({(s := m.segments(j)).tag + s.target[0].text for j in range(i, i + 14)}) == 14
 
 
 def test_frequencies_match_weights_exactly_per_block(processor):

@@ -9,6 +9,7 @@ import pytest
 from speechllm.data.collate import IGNORED, Collator, task_name
 from speechllm.data.mixture import BLOCK, Mixture, MixtureComponent, MixtureConfig, load_mixture
 from speechllm.data.plain_text import is_plain_text, read_plain_text
+from speechllm.data.row_store import RowStore
 from speechllm.data.tokenize import TokenRow
 from speechllm.errors import ConfigError, DataError
 from speechllm.processor import EncodedExample
@@ -31,7 +32,7 @@ def folder(tmp_path):
 
 def text_mixture(rows, **options):
     component = MixtureComponent(tasks="text", folder="f", **options)
-    return Mixture(MixtureConfig(components=[component]), PROCESSOR, [rows])
+    return Mixture(MixtureConfig(components=[component]), PROCESSOR, [RowStore.of(rows)])
 
 
 def text_row(text, **options):
@@ -92,7 +93,7 @@ def test_a_long_text_gives_stretches_that_cover_it():
 def test_text_mixes_with_tasks_by_weight():
     rows = [text_row("good morning", codes=np.arange(5)), text_row("turn on the light", codes=np.arange(4))]
     components = [MixtureComponent(tasks="ASR", folder="f", weight=3.0), MixtureComponent(tasks="text", folder="f")]
-    mixture = Mixture(MixtureConfig(components=components, code_noise=0.5), PROCESSOR, [rows] * 2)
+    mixture = Mixture(MixtureConfig(components=components, code_noise=0.5), PROCESSOR, [RowStore.of(rows)] * 2)
     counts = Counter(task_name(mixture.segments(i).tag) for i in range(BLOCK))
     assert counts == {"ASR": BLOCK * 3 // 4, "text": BLOCK // 4}
     table = {count.name: count for count in check_examples(mixture, max_tokens=96, num_examples=64).counts}

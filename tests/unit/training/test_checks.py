@@ -9,6 +9,7 @@ import torch
 from recipes.train_unified import main
 from speechllm.config import load_config
 from speechllm.data.mixture import load_mixture
+from speechllm.data.row_store import RowStore
 from speechllm.data.shards import MANIFEST_FILE
 from speechllm.errors import CheckpointError, ConfigError, DataError, VocabularyError
 from speechllm.models import adapters
@@ -115,11 +116,14 @@ def test_other_shards(parts, old, new, message):
 
 
 def test_another_token_rate(parts):
-    for rows in parts.mixture._rows:
-        rows[:] = [dataclasses.replace(row, duration_seconds=6.0, translation_duration_seconds=6.0) for row in rows]
+    def last(seconds):
+        durations = {"duration_seconds": seconds, "translation_duration_seconds": seconds}
+        stores = parts.mixture.stores
+        parts.mixture.stores = [RowStore.of(dataclasses.replace(row, **durations) for row in s.rows()) for s in stores]
+
+    last(6.0)
     assert broken(parts.check(), "token rate", DataError, r"1\.33 codes a second of audio, the tokenizer makes 12\.5")
-    for rows in parts.mixture._rows:
-        rows[:] = [dataclasses.replace(row, duration_seconds=0.0, translation_duration_seconds=0.0) for row in rows]
+    last(0.0)
     assert parts.check()["token rate"].verdict == "warning"
 
 

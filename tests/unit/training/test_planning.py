@@ -18,8 +18,9 @@ def test_a_plan_by_hand():
     plan = plan_corpus(
         PlanConfig(
             hours=1000.0, utterance_seconds=3.6, source_kbps=80.0, flac_bytes_per_second=10_000.0,
-            records_per_shard=1000, frame_rate=25.0, bytes_per_code=2.0, bytes_per_row_in_memory=1000.0,
-            codes_per_text_token=5.0, texts_per_use=2.5, uses=2.0, encoder_parameters=1e9, encoder_rate=50.0,
+            records_per_shard=1000, frame_rate=25.0, bytes_per_code=2.0, bytes_per_unpacked_row=1000.0,
+            bytes_per_row_in_memory=1.0, codes_per_text_token=5.0, texts_per_use=2.5, uses=2.0,
+            encoder_parameters=1e9, encoder_rate=50.0,
             encoder_utilisation=0.1, model_parameters=1e9, recompute=False, mfu=0.5, num_gpus=10, peak_tflops=1000.0,
             dollars_per_gpu_hour=2.0, dollars_per_tb_month=10.0, months=2.0,
         )
@@ -33,7 +34,8 @@ def test_a_plan_by_hand():
         "prepared speech, TB": 0.036,
         "codes, billions": 0.09,
         "token shards, GB": 0.18,
-        "rows in memory of each training process, GB": 1.0,
+        "rows unpacked on each training machine, GB": 1.0,
+        "rows in memory of each training process, MB": 1.0,
         "tokenise, hours of speech in a GPU hour": 1000.0,
         "tokenise, GPU hours": 1.0,
         "tokens trained on, billions": 0.27,

@@ -11,6 +11,7 @@ from recipes.train_unified import main
 from speechllm.data.collate import Collator, collate_rows
 from speechllm.data.mixture import Mixture, MixtureComponent, MixtureConfig
 from speechllm.data.packing import PackedRows
+from speechllm.data.row_store import RowStore
 from speechllm.data.tokenize import TokenRow
 from speechllm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from speechllm.hub import load_checkpoint
@@ -48,7 +49,7 @@ def mixture(processor):
         for i in range(6)
     ]
     config = MixtureConfig(components=[MixtureComponent(tasks=task, folder="f") for task in TASKS])
-    return Mixture(config, processor, [rows] * len(TASKS))
+    return Mixture(config, processor, [RowStore.of(rows)] * len(TASKS))
 
 
 def unified_config(folder, *, lora=None, optimizer=None, **training):

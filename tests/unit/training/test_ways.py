@@ -12,6 +12,7 @@ import yaml
 from recipes.train_unified import main
 from speechllm.config import build_config, config_to_dict, load_config
 from speechllm.data.mixture import Mixture, MixtureComponent, MixtureConfig
+from speechllm.data.row_store import RowStore
 from speechllm.data.tokenize import TokenRow
 from speechllm.errors import ConfigError
 from speechllm.hub import load_checkpoint
@@ -53,7 +54,7 @@ def mixture():
         for i in range(6)
     ]
     config = MixtureConfig(components=[MixtureComponent(tasks=task, folder="f") for task in TASKS])
-    return Mixture(config, PROCESSOR, [rows] * len(TASKS))
+    return Mixture(config, PROCESSOR, [RowStore.of(rows)] * len(TASKS))
 
 
 def way_config(way, folder, **training):
@@ -141,7 +142,7 @@ def test_replayed_text_keeps_the_model_writing(mixture, tmp_path):
     sentences = [PROCESSOR.encode_plain_text(text).input_ids for text in ("good morning", "turn on the light")]
     for tasks in (("ASR", "TTS"), TASKS):
         config = MixtureConfig(components=[MixtureComponent(tasks=task, folder="f") for task in tasks])
-        part = Mixture(config, PROCESSOR, [mixture._rows[0]] * len(tasks))
+        part = Mixture(config, PROCESSOR, [mixture.stores[0]] * len(tasks))
         trainer, history = trained(part, way_config("full", tmp_path / tasks[-1], max_steps=24, log_every=4))
         model = finished_model(trainer)
         with torch.no_grad():
