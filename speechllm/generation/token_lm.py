@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import DynamicCache
 
 from speechllm.errors import ConfigError
-from speechllm.generation.cache import PreallocatedCache, select_rows
 from speechllm.generation.sampling import SamplingConfig, choose
 from speechllm.models.token_lm import TokenLM
+from speechllm.nn.llama_step import LlamaSteps, StepMemory
 
 MAX_BATCH_TOKENS = 32_000
 "Ids of a batch, padding and what is to be drawn included."
@@ -77,9 +78,10 @@ def generate_codes(
     lm.eval()
     try:
         with torch.no_grad():
+            steps = lm.steps()
             for rows in _batches(sizes, [request.max_frames > 0 for request in requests], max_batch_tokens):
                 batch = _Batch(lm, [prompts[i] for i in rows], [requests[i] for i in rows], sampling)
-                for i, drawn in zip(rows, batch.run(), strict=True):
+                for i, drawn in zip(rows, batch.run(steps), strict=True):
                     results[i] = drawn
     finally:
         lm.train(was_training)
@@ -114,14 +116,14 @@ class _Batch:
         self.ids, self.mask = (torch.from_numpy(array).to(lm.device) for array in (ids, mask))
         self.is_padded = bool((~self.mask).any())
         self.positions = self._positions(prompts)
-        room = lm.layout.num_levels * max(request.max_frames for request in requests)
-        self.cache = PreallocatedCache(lm.config.decoder.num_layers, reserve=T + room)
+        self.room = lm.layout.num_levels * max(request.max_frames for request in requests)
+        self.memory: StepMemory | None = None
         # A removed repeat never occurs in training data, so it is no legal successor either.
         self.forbids_repeats = lm.layout.stage == "semantic" and lm.config.dedup
         self.previous = np.array([int(r.given[-1, -1]) if r.given.size else -1 for r in requests])
 
-    def run(self) -> list[Drawn]:
-        """Decode until every row has ended."""
+    def run(self, steps: LlamaSteps) -> list[Drawn]:
+        """Decode until every row has ended; `steps` are the model's."""
         K, step = self.lm.layout.num_levels, 0
         while len(self.origin):
             phase, frame = step % K, step // K
@@ -131,10 +133,7 @@ class _Batch:
                 )
                 if not len(self.origin):
                     break
-            # Without padding no mask is given: attention then takes its fastest path.
-            mask = self.mask if self.is_padded else None
-            hidden = self.lm.hidden(self.ids, mask=mask, positions=self.positions, cache=self.cache)
-            index = self._choose(self.lm.logits(hidden[:, -1], phase), phase, frame)
+            index = self._choose(self.lm.logits(self._read(steps)[:, -1], phase), phase, frame)
             codes = index.cpu().numpy()
             running = np.ones(len(codes), dtype=bool)
             if phase == 0 and self.lm.eos_column is not None:
@@ -151,6 +150,17 @@ class _Batch:
             Drawn(np.array(codes, dtype=np.int64).reshape(-1, K).T, ended)
             for codes, ended in zip(self.written, self.ended, strict=True)
         ]
+
+    def _read(self, steps: LlamaSteps) -> Float[Tensor, "B T D"]:
+        """Return the model's output for the ids that have not been read."""
+        # Without padding no mask is given: attention then takes its fastest path.
+        mask = self.mask if self.is_padded else None
+        if self.memory is not None:
+            return steps(self.ids, positions=self.positions, memory=self.memory, mask=mask)
+        cache = DynamicCache(config=self.lm.trunk.config)
+        hidden = self.lm.hidden(self.ids, mask=mask, positions=self.positions, cache=cache)
+        self.memory = StepMemory(cache, reserve=self.room)
+        return hidden
 
     def _positions(self, prompts: Sequence[np.ndarray]) -> Int[Tensor, "B T"]:
         """Return the place of each id of the prompts, padding on the left."""
@@ -185,5 +195,5 @@ class _Batch:
         self.ids, self.positions, self.mask = self.ids[rows], self.positions[rows], self.mask[rows]
         self.is_padded = self.is_padded and bool((~self.mask).any())
         self.previous, self.origin = self.previous[stays], self.origin[stays]
-        if len(rows):
-            select_rows(self.cache, rows)
+        if len(rows) and self.memory is not None:
+            self.memory.select_rows(rows, self.lm.config.decoder.num_heads)

@@ -23,7 +23,7 @@ from transformers import Cache, LlamaConfig, LlamaModel
 
 from speechllm.errors import ConfigError
 from speechllm.models.stage_layouts import StageLayout
-from speechllm.nn.llama_step import llama_step
+from speechllm.nn.llama_step import LlamaSteps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +194,12 @@ class TokenLM(nn.Module):
             positions: place of each id in its row; None: from 0, or from the cache's length.
             cache: keys and values of what was read before; gets those of `ids`.
         """
-        if cache is not None and positions is not None and ids.shape[1] == 1 and not self.training:
-            return llama_step(self.trunk, ids, positions=positions, cache=cache, mask=mask)
         inputs: dict[str, Any] = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
         return self.trunk(input_ids=ids, use_cache=cache is not None, **inputs).last_hidden_state
+
+    def steps(self) -> LlamaSteps:
+        """Return the trunk as it is now, ready for single ids: `hidden` of a filled cache, in evaluation mode."""
+        return LlamaSteps(self.trunk)
 
     def logits(self, hidden: Float[Tensor, "*B D"], phase: int) -> Float[Tensor, "*B C"]:
         """Return float32 logits of the ids that are legal at place `phase` of a frame, in `legal_ids`' order."""

@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
+from torch import nn
 from transformers import DynamicCache, LlamaConfig, LlamaModel
 
-from speechllm.nn.llama_step import llama_step
+from speechllm.nn.llama_step import LlamaSteps, StepMemory
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +31,56 @@ def test_steps_give_what_the_whole_model_gives(trunk, padding):
             input_ids=ids[:, :T], attention_mask=mask[:, :T], position_ids=positions[:, :T], past_key_values=cache,
             use_cache=True,
         )  # fmt: skip
+        steps, memory = LlamaSteps(trunk), StepMemory(cache, reserve=num_steps)
         for t in range(T, T + num_steps):
             now = slice(t, t + 1)
             seen = mask[:, : t + 1] if any(padding) else None
-            hidden = llama_step(trunk, ids[:, now], positions=positions[:, now], cache=cache, mask=seen)
+            hidden = steps(ids[:, now], positions=positions[:, now], memory=memory, mask=seen)
             # other kernels for one position than for many: rounding differs
             torch.testing.assert_close(hidden, whole[:, now], atol=1e-5, rtol=0)
-    assert cache.get_seq_length() == T + num_steps
+    assert memory.length == T + num_steps
 
 
-def test_a_replaced_projection_counts(trunk):
+def read(trunk, ids):
+    """Return the cache behind ids without padding."""
     cache = DynamicCache(config=trunk.config)
-    ids, positions = torch.tensor([[3]]), torch.tensor([[0]])
+    trunk(input_ids=ids, past_key_values=cache, use_cache=True)
+    return cache
+
+
+def test_rows_that_stay_do_not_notice_those_that_leave(trunk):
+    ids = torch.randint(30, (3, 6), generator=torch.Generator().manual_seed(1))
+    stays = torch.tensor([0, 2])
     with torch.no_grad():
-        before = llama_step(trunk, ids, positions=positions, cache=cache, mask=None)
-        handle = trunk.layers[0].mlp.down_proj.register_forward_hook(lambda module, inputs, output: 2 * output)
-        after = llama_step(trunk, ids, positions=positions, cache=DynamicCache(config=trunk.config), mask=None)
-        handle.remove()
-    assert not torch.allclose(before, after)
+        steps, memory = LlamaSteps(trunk), StepMemory(read(trunk, ids[:, :4]), reserve=2)
+        places = torch.full((3, 1), 4)
+        steps(ids[:, 4:5], positions=places, memory=memory, mask=None)
+        memory.select_rows(stays, trunk.config.num_attention_heads)
+        hidden = steps(ids[stays, 5:], positions=places[stays] + 1, memory=memory, mask=None)
+        torch.testing.assert_close(hidden, trunk(input_ids=ids[stays]).last_hidden_state[:, 5:], atol=1e-5, rtol=0)
+        with pytest.raises((IndexError, RuntimeError)):
+            steps(ids[stays, 5:], positions=places[stays], memory=memory, mask=None)
+
+
+class Doubled(nn.Module):
+    """A linear layer with something around it, as adapters are."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.weight = inner, inner.weight
+
+    def forward(self, x):
+        return 2 * self.inner(x)
+
+
+def test_an_adapted_projection_counts(trunk):
+    adapted = copy.deepcopy(trunk)
+    for name in ("k_proj", "o_proj"):
+        setattr(adapted.layers[0].self_attn, name, Doubled(getattr(adapted.layers[0].self_attn, name)))
+    ids = torch.tensor([[3, 4]])
+    with torch.no_grad():
+        whole = adapted(input_ids=ids).last_hidden_state
+        steps, memory = LlamaSteps(adapted), StepMemory(read(adapted, ids[:, :1]), reserve=1)
+        hidden = steps(ids[:, 1:], positions=torch.tensor([[1]]), memory=memory, mask=None)
+        torch.testing.assert_close(hidden, whole[:, 1:], atol=1e-5, rtol=0)
+        assert not torch.allclose(whole, trunk(input_ids=ids).last_hidden_state)
