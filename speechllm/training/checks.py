@@ -47,6 +47,7 @@ from speechllm.training.audit import (
     count_tasks,
     describe_example,
 )
+from speechllm.training.experts import balance_weight, own_weight
 from speechllm.training.memory import GIB, estimate_memory, free_memory
 from speechllm.training.trainer import UnifiedTrainer, caches_off, memory_advice
 from speechllm.training.unified import UnifiedTrainConfig
@@ -118,6 +119,8 @@ def check_training(
             report.run("packing", lambda: check_packing(model, [mixture.example(i) for i in range(16)]))
             if config.lora is not None:
                 report.run("adapters", lambda: _adapters(model, processor))
+        if own_weight(model) is not None:
+            report.run("experts", lambda: check_experts(model, config.training.router_loss))
         report.run("memory", lambda: check_memory(model, config, report.counts))
     return report
 
@@ -228,6 +231,19 @@ def check_token_rate(mixture: Mixture) -> str:
     if excess > allowed or (excess < -allowed and not tokenizer.config.deduplicate):
         raise DataError(f"{finding}; the shards were made otherwise, tokenize the corpus again")
     return finding
+
+
+def check_experts(model: nn.Module, given: float | None) -> str:
+    """Warn if nothing balances the experts of a family that has a loss for it."""
+    weight = balance_weight(model, given)
+    if weight == 0:
+        raise Warned(
+            "nothing keeps all experts in use: the config of the model has output_router_logits: false; set "
+            f"training.router_loss (its own weight is {own_weight(model):g}), or 0 to say that this is meant"
+            if given is None
+            else "nothing keeps all experts in use, as router_loss: 0 says"
+        )
+    return f"a loss of weight {weight:g} balances them"
 
 
 def check_packing(model: nn.Module, examples: Sequence[EncodedExample]) -> str:

@@ -30,6 +30,7 @@ from speechllm.data.collate import IGNORED, Collator
 from speechllm.data.packing import PackedRows
 from speechllm.errors import CheckpointError, ConfigError, TrainingError
 from speechllm.training.dropout import residual_dropout
+from speechllm.training.experts import balance_options, balance_weight
 from speechllm.training.kernels import check_kernels
 from speechllm.training.optim import OptimizerConfig, build_optimizer
 from speechllm.training.out_of_memory import explained_out_of_memory
@@ -76,6 +77,8 @@ class TrainingConfig:
     "Gradients are scaled down to this norm; 0: never."
     dropout: float = 0.0
     "Share of what embeddings, attention and feed-forward layers put out that is dropped, beside the family's own."
+    router_loss: float | None = None
+    "Weight of the loss that balances the experts of a mixture-of-experts LLM; None: as its config says; 0: none."
     bf16: bool = False
     "Autocast to bfloat16, on a CPU too (the weights keep their type)."
     gradient_checkpointing: bool = False
@@ -107,6 +110,8 @@ class TrainingConfig:
                 raise ConfigError(f"{name} = {getattr(self, name)}, expected at least 1")
         if self.prefetch < 0:
             raise ConfigError(f"prefetch = {self.prefetch}, expected 0 or more")
+        if self.router_loss is not None and self.router_loss < 0:
+            raise ConfigError(f"router_loss = {self.router_loss}, expected 0 or more")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout = {self.dropout}, expected 0 or more and less than 1")
 
@@ -174,6 +179,9 @@ class UnifiedTrainer(Trainer):
         self._names = ("other", *collator.tags)
         self._sums = torch.zeros(2, len(self._names), len(MODALITIES), dtype=torch.float64)
         self._work = torch.zeros(3, dtype=torch.float64)  # real tokens, pairs of them, places for tokens
+        self._balance_weight = balance_weight(cast(nn.Module, model), config.router_loss)
+        self._balance_options = balance_options(cast(nn.Module, model), self._balance_weight)
+        self._balance: list[Tensor] = []
         self._clock = time.monotonic()
         self._model_work = model_work(model)
         self.config = config
@@ -236,7 +244,8 @@ class UnifiedTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the summed cross-entropy of the targets over the number of targets in the whole step."""
-        losses, targets, places = target_losses(model, inputs, self._output_layer)
+        outputs, targets, places = outputs_at_targets(model, inputs, self._output_layer, self._balance_options)
+        losses = nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="none")
         count = num_items_in_batch if num_items_in_batch is not None else max(len(targets), 1)
         loss = losses.sum() / count
         if not torch.isfinite(loss):
@@ -248,6 +257,10 @@ class UnifiedTrainer(Trainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             # Gradients are averaged over processes, but `count` is already that of all of them.
             loss = loss * self.accelerator.num_processes
+        if self._balance_weight:
+            # A mean over the micro-batches of a step, as over processes.
+            loss = loss + self._balance_weight * outputs.aux_loss / self.args.gradient_accumulation_steps
+            self._balance.append(outputs.aux_loss.detach())
         return (loss, {}) if return_outputs else loss
 
     def _count(self, losses: Tensor, targets: Tensor, places: Tensor, inputs: dict[str, Any]) -> None:
@@ -301,6 +314,9 @@ class UnifiedTrainer(Trainer):
             for t, name in enumerate(self._names):
                 if counts[t, m] > 0 and name != "other":
                     gauges[f"loss_{modality}/{name.replace(' ', '-')}"] = float(sums[t, m] / counts[t, m])
+        if self._balance:
+            gauges["loss_balance"] = float(torch.stack(self._balance).mean())
+        self._balance.clear()
         self._sums.zero_()
         self._work.zero_()
         self._clock = time.monotonic()
@@ -330,7 +346,15 @@ def memory_advice(training: TrainingConfig, optimizer: OptimizerConfig, model: n
 def target_losses(
     model: nn.Module, batch: Mapping[str, Tensor], output_layer: nn.Module
 ) -> tuple[Float[Tensor, " M"], Int[Tensor, " M"], Int[Tensor, " M"]]:
-    """Return cross-entropy and id of every target, and the places b * T + t whose logits predict them.
+    """Return cross-entropy and id of every target, and the places b * T + t whose logits predict them."""
+    outputs, targets, places = outputs_at_targets(model, batch, output_layer, {})
+    return nn.functional.cross_entropy(outputs.logits.float(), targets, reduction="none"), targets, places
+
+
+def outputs_at_targets(
+    model: nn.Module, batch: Mapping[str, Tensor], output_layer: nn.Module, options: Mapping[str, bool]
+) -> tuple[Any, Int[Tensor, " M"], Int[Tensor, " M"]]:
+    """Return the model's outputs with logits [M, V] for the targets alone, their ids, and the places of these logits.
 
     Logits at t predict the label at t + 1. Most positions have no loss, and logits [B, T, V] are the largest
     tensors of a step: the model's output layer gets to see the M places alone. (`logits_to_keep` of transformers
@@ -342,11 +366,11 @@ def target_losses(
     inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
     hook = output_layer.register_forward_pre_hook(lambda _, args: (args[0].flatten(0, 1)[filled], *args[1:]))
     try:
-        logits = model(**inputs, use_cache=False).logits[: len(places)]
+        outputs = model(**inputs, **options, use_cache=False)
     finally:
         hook.remove()
-    targets = shifted[places]
-    return nn.functional.cross_entropy(logits.float(), targets, reduction="none"), targets, places
+    outputs.logits = outputs.logits[: len(places)]
+    return outputs, shifted[places], places
 
 
 def cache_settings(model: nn.Module) -> list[tuple[Any, bool]]:
