@@ -7,7 +7,7 @@
 A language model can write fluent text of the right kind without having heard anything. So each hypothesis is scored a
 second time against the text of another utterance: "WER with shuffled audio", what the prior alone is worth. Only the
 difference, paired over the utterances, shows that a model listens. The ceiling is the recogniser whose encoder made
-the tokens, on the recordings themselves.
+the tokens, on the recordings themselves; Moonshine, which made none, is a second one for English.
 """
 
 import random
@@ -19,7 +19,7 @@ from speechllm.data.prepare import read_corpus
 from speechllm.data.records import Record, Split
 from speechllm.data.tokenize import TokenRow, read_tokens
 from speechllm.errors import DataError
-from speechllm.evaluation.judges import WhisperJudge
+from speechllm.evaluation.judges import Judge, MoonshineJudge, WhisperJudge
 from speechllm.generation.decode import LMDecoder
 from speechllm.generation.decoded import DecodeReport
 from speechllm.hub import Checkpoint
@@ -43,7 +43,7 @@ class ListeningTest:
     split: Split = "test"
     "Which split."
     ceiling: bool = True
-    "Whether the ceiling is measured, given a Whisper."
+    "Whether the ceilings are measured, given a recogniser of the language."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,8 @@ class ListeningConfig:
     "Utterances of each test, drawn by the seed; fewer if there are not so many."
     whisper: str | None = None
     "Whisper checkpoint (folder or Hub id) for the ceiling; None: no ceiling."
+    moonshine: bool = False
+    "Whether Moonshine hears the English recordings, too: a ceiling by a recogniser that made no tokens."
     max_text_tokens: int = 96
     "Longest hypothesis, in text ids."
     seed: int = 0
@@ -75,6 +77,8 @@ class ListeningResult:
     "Real minus shuffled WER, paired: below 0, interval included, means that the model listens."
     ceiling: Score | None
     "WER of Whisper on the recordings; None if it was not asked for."
+    second_ceiling: Score | None
+    "The same of Moonshine."
     label_source: str
     "Who wrote the references: human, synthetic, pseudo."
     num_in_training: int
@@ -97,16 +101,17 @@ def measure_listening(
     Raises:
         DataError: a test has fewer than two utterances, or other tokens than the checkpoint's.
     """
-    judge = WhisperJudge(config.whisper) if config.whisper is not None else None
+    whisper = WhisperJudge(config.whisper) if config.whisper is not None else None
+    judges = (whisper, MoonshineJudge() if config.moonshine else None)
     trained = {(row.language, row.text) for folder in trained_on for row in read_tokens(folder, "train")}
-    return [_measure(checkpoint, test, config, judge, trained) for test in tests]
+    return [_measure(checkpoint, test, config, judges, trained) for test in tests]
 
 
 def _measure(
     checkpoint: Checkpoint,
     test: ListeningTest,
     config: ListeningConfig,
-    judge: WhisperJudge | None,
+    judges: tuple[Judge | None, Judge | None],
     trained: set[tuple[str, str]],
 ) -> ListeningResult:
     tokenizer = checkpoint.processor.semantic_tokenizer
@@ -117,13 +122,15 @@ def _measure(
     hypotheses, references = first_texts(decoded), [row.text for row in rows]
     others = shuffled(hypotheses)
     norm = make_normaliser("spoken", test.language)
+    ceiling, second = (_ceiling(test, rows, judge) for judge in judges)
     return ListeningResult(
         name=test.name,
         real=WER.score(references, hypotheses, normaliser=norm),
         characters=CER.score(references, hypotheses, normaliser=norm),
         shuffled=WER.score(references, others, normaliser=norm),
         gain=WER.compare(references, hypotheses, others, normaliser=norm),
-        ceiling=None if judge is None or not test.ceiling else _ceiling(test, rows, judge),
+        ceiling=ceiling,
+        second_ceiling=second,
         label_source=", ".join(sorted({row.label_source for row in rows})),
         num_in_training=sum((test.language, text) in trained for text in references),
         decoding=DecodeReport.of(decoded),
@@ -141,7 +148,9 @@ def _draw(rows: list[TokenRow], test: ListeningTest, config: ListeningConfig) ->
     return random.Random(config.seed).sample(usable, min(config.num_items, len(usable)))
 
 
-def _ceiling(test: ListeningTest, rows: Sequence[TokenRow], judge: WhisperJudge) -> Score:
+def _ceiling(test: ListeningTest, rows: Sequence[TokenRow], judge: Judge | None) -> Score | None:
+    if judge is None or not test.ceiling or not judge.speaks(test.language):
+        return None
     wanted = {row.id for row in rows}
     records: dict[str, Record] = {r.id: r for r in read_corpus(test.corpus, test.split) if r.id in wanted}
     audios = [audio for row in rows if (audio := records[row.id].audio) is not None]

@@ -12,6 +12,7 @@ from typing import Any
 from data_prep.spoken_form import held_apart, in_spoken_form, spoken_form
 from data_prep.spoken_text import read_lines
 from recipes.listening import ListeningConfig, ListeningTest, measure_listening
+from recipes.recorded_speech import SoundConfig, make_sound, report_files, report_on
 from recipes.train_semantic import SemanticTrainConfig, train_semantic
 from recipes.train_unified import train_unified
 from recipes.workflow import StepTimes
@@ -21,6 +22,9 @@ from speechllm.data.plain_text import is_plain_text
 from speechllm.data.prepare import corpus_report, prepare_corpus, read_corpus
 from speechllm.data.tokenize import tokenize_corpus
 from speechllm.errors import ConfigError
+from speechllm.evaluation.environment import describe_environment
+from speechllm.evaluation.evaluate import EvaluationConfig
+from speechllm.evaluation.report import read_report_json
 from speechllm.hub import load_checkpoint
 from speechllm.models.adapters import LoraSettings
 from speechllm.models.causal_lm import BaseModelConfig, load_base_lm, num_text_rows
@@ -29,11 +33,11 @@ from speechllm.registry import suggest
 from speechllm.segments import PLAIN_TEXT
 from speechllm.tasks import TaskTag
 from speechllm.tokenizers.semantic import SemanticTokenizer
-from speechllm.training.gauges import text_perplexity
+from speechllm.training.gauges import GaugeConfig, text_perplexity
 from speechllm.training.optim import OptimizerConfig
 from speechllm.training.text_lm import TextLMConfig, pretrain_text_lm
 from speechllm.training.trainer import TrainingConfig
-from speechllm.training.unified import UnifiedTrainConfig
+from speechllm.training.unified import UnifiedTrainConfig, history_file
 from speechllm.vocabulary import Vocabulary
 
 
@@ -65,6 +69,8 @@ class StageConfig:
     "Patterns of names that are not trained."
     unfreeze: list[str] = field(default_factory=list)
     "Exceptions from `freeze`."
+    gauges: GaugeConfig | None = None
+    "Word error rate on real and shuffled audio, perplexity, translation while it trains; `folder` names a corpus."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +107,13 @@ class RecordedConfig:
     "What is scored, by name."
     listening: ListeningConfig = field(default_factory=ListeningConfig)
     "How it is scored."
+    sound: SoundConfig | None = None
+    "A codec and an acoustic model, so that the checkpoint speaks. None: it writes text, and codes that nobody hears."
+    evaluation: dict[str, EvaluationConfig] = field(default_factory=dict)
+    "By corpus: the tasks of the last stage that are scored, speech by recognisers; reports/<corpus> has each report."
     data_from: str | None = None
-    "`out` of another run whose corpora, tokenizer and tokens, under the same names, are used instead of made again."
+    """`out` of another run whose corpora, tokenizer and tokens, under the same names, are used instead of made again;
+    so are its codec and acoustic model, if it has them."""
     num_workers: int = 2
     "Steps of preparation that run side by side."
 
@@ -111,7 +122,9 @@ class RecordedConfig:
             raise ConfigError("stages is empty; name at least one stage of training")
         components = [component for stage in self.stages.values() for component in stage.mixture.components]
         named = [c.folder for c in components if c.tasks != PLAIN_TEXT or not is_plain_text(c.folder)]
-        for name in [*named, *(test.corpus for test in self.tests.values())]:
+        named += [stage.gauges.folder for stage in self.stages.values() if stage.gauges is not None]
+        named += [] if self.sound is None else [self.sound.corpus]
+        for name in [*named, *(test.corpus for test in self.tests.values()), *self.evaluation]:
             if name not in self.corpora:
                 raise ConfigError(
                     f"there is no corpus {name!r}{suggest(name, self.corpora)} (corpora: {', '.join(self.corpora)})"
@@ -149,10 +162,22 @@ def train_text_lm(config: RecordedConfig) -> None:
     pretrain_text_lm(texts, replace(text_lm, extra_texts=(*text_lm.extra_texts, *tags)), Path(config.out) / "text_lm")
 
 
+def fit_sound(config: RecordedConfig) -> None:
+    """Fit codec and acoustic model."""
+    assert config.sound is not None, "a step of recipes that have one"
+    name = config.sound.corpus
+    make_sound(
+        config.sound, corpus_folder(config, name), token_folders(config)[name], semantic_folder(config),
+        sound_folder(config),
+    )  # fmt: skip
+
+
 def train(config: RecordedConfig, name: str, before: str | None) -> None:
     """Train one stage, from the stage `before` or from the text LM."""
     stage, tokens = config.stages[name], token_folders(config)
     components = [replace(part, folder=tokens.get(part.folder, part.folder)) for part in stage.mixture.components]
+    gauges = None if stage.gauges is None else replace(stage.gauges, folder=tokens[stage.gauges.folder])
+    with_sound = before is None and config.sound is not None
     train_unified(
         UnifiedTrainConfig(
             out=str(stage_folder(config, name)),
@@ -160,12 +185,14 @@ def train(config: RecordedConfig, name: str, before: str | None) -> None:
             training=stage.training,
             optimizer=stage.optimizer,
             semantic_tokenizer=str(semantic_folder(config)),
+            sound=str(sound_folder(config)) if with_sound else None,
             start_from=None if before is None else str(stage_folder(config, before)),
             model=_base(config),
             only_new_rows=stage.only_new_rows,
             lora=stage.lora,
             freeze=stage.freeze,
             unfreeze=stage.unfreeze,
+            gauges=gauges,
         )
     )
 
@@ -200,11 +227,22 @@ def measure(config: RecordedConfig, name: str) -> None:
     )
 
 
+def evaluate(config: RecordedConfig, corpus: str, name: str) -> None:
+    """Score the last stage on the tasks that the config names for one corpus."""
+    histories = {stage: history_file(stage_folder(config, stage)) for stage in config.stages}
+    folder = report_files(Path(config.out), config.evaluation)[corpus].parent
+    report_on(stage_folder(config, name), corpus_folder(config, corpus), config.evaluation[corpus], histories, folder)
+
+
 def finish(config: RecordedConfig, times: Mapping[str, StepTimes]) -> None:
-    """Write results.json: what was measured, and what each step took."""
-    listening = json.loads((Path(config.out) / "listening.json").read_text(encoding="utf-8"))
-    steps = {name: asdict(step) for name, step in times.items()}
-    write_json(Path(config.out) / "results.json", {**listening, "steps": steps})
+    """Write results.json: what was measured, by what, and what each step took."""
+    results = json.loads((Path(config.out) / "listening.json").read_text(encoding="utf-8"))
+    reports = {n: read_report_json(path) for n, path in report_files(Path(config.out), config.evaluation).items()}
+    kept = ("measurements", "runs", "judges", "limits")
+    results["reports"] = {name: {key: report[key] for key in kept} for name, report in reports.items()}
+    results["environment"] = describe_environment()
+    results["steps"] = {name: asdict(step) for name, step in times.items()}
+    write_json(Path(config.out) / "results.json", results)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -237,6 +275,12 @@ def corpus_folder(config: RecordedConfig, name: str) -> Path:
 def semantic_folder(config: RecordedConfig) -> Path:
     """Return where the semantic tokenizer lies."""
     return Path(config.data_from or config.out) / "semantic"
+
+
+def sound_folder(config: RecordedConfig) -> Path:
+    """Return where codec and acoustic model lie."""
+    given = Path(config.data_from or config.out) / "sound"
+    return given if given.is_dir() else Path(config.out) / "sound"
 
 
 def stage_folder(config: RecordedConfig, name: str) -> Path:

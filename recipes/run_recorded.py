@@ -4,7 +4,8 @@
     speechllm train recorded recipes/recorded_small/config.yaml out=runs/recorded_small
 
 Each step is noted when it is done and not run again; one that was stopped continues (workflow.py). `out` then holds
-corpora/, semantic/, tokens/, text_lm/, stages/ (a checkpoint each; the last is the result) and results.json.
+corpora/, semantic/, tokens/, text_lm/, sound/, stages/ (a checkpoint each; the last is the result), reports/ and
+results.json. What a config leaves out (`base`, `sound`, `evaluation`) says which of them are there.
 """
 
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 from recipes.kept_config import remember_config
 from recipes.recorded_steps import (
     RecordedConfig,
+    evaluate,
     finish,
     fit_codes,
+    fit_sound,
     measure,
     prepare,
     stage_folder,
@@ -39,6 +42,9 @@ def run_recorded(config: RecordedConfig) -> Path:
     steps = [] if config.data_from is not None else data_steps(config)
     needs = tuple(step.name for step in steps if step.name.startswith("prepare-"))
     steps += [Step("text-lm", train_text_lm, (config,), needs=needs)] if config.base is None else []
+    if config.sound is not None:
+        needs = tuple(step.name for step in steps if step.name == f"tokenize-{config.sound.corpus}")
+        steps.append(Step("sound", fit_sound, (config,), needs=needs))
     times = run_steps(steps, config.out, num_workers=config.num_workers)
     # From here on one step after the other, with all cores: each needs the one before.
     last: str | None = None
@@ -46,7 +52,8 @@ def run_recorded(config: RecordedConfig) -> Path:
         times |= run_steps([Step(name, train, (config, name, last))], config.out, num_workers=1)
         last = name
     assert last is not None, "checked on construction"
-    times |= run_steps([Step("measure", measure, (config, last))], config.out, num_workers=1)
+    scores = [Step(f"evaluate-{corpus}", evaluate, (config, corpus, last)) for corpus in config.evaluation]
+    times |= run_steps([Step("measure", measure, (config, last)), *scores], config.out, num_workers=1)
     finish(config, times)
     return stage_folder(config, last)
 

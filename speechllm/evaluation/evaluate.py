@@ -21,7 +21,7 @@ from speechllm.errors import ConfigError
 from speechllm.evaluation.environment import describe_environment, describe_system
 from speechllm.evaluation.inputs import EncodedInputs
 from speechllm.evaluation.items import Choice, Item, choose_items
-from speechllm.evaluation.judges import JudgeConfig, Judges, make_judges, shares_tokens
+from speechllm.evaluation.judges import Judge, JudgeConfig, Judges, make_judges, shares_tokens
 from speechllm.evaluation.results import (
     CODEC_COPY,
     MODEL,
@@ -209,8 +209,8 @@ class _Evaluation:
         """Return the judge of each language that speech was generated in."""
         names = {}
         for language in sorted(self.languages):
-            judge = self.judges.for_language(language)
-            names[language] = judge.name if judge else self.judges.why_none(language)
+            heard_by = " and ".join(judge.name for judge in self.judges.all_for(language))
+            names[language] = heard_by or self.judges.why_none(language)
         return names
 
     def _known(self, tag: TaskTag) -> bool:
@@ -337,12 +337,12 @@ class _TagEvaluation:
             for score in self._text_scores("transcript", references, hypotheses):
                 self._add("transcript", SHUFFLED, score)
         language = self.tag.source_language
-        judge = self.parent.judges.for_language(language)
-        if judge is not None:
+        for rank, judge in enumerate(self.parent.judges.all_for(language)):
             items = self.items[: self.config.num_spoken_items]
             heard = self.versions.transcripts(items, "audio", ORIGINAL, judge, language)
             for score in self._text_scores("transcript", references[: len(items)], heard):
-                self._add("transcript", ORIGINAL, score, f"transcribed by {judge.name}, not by the model")
+                note = f"transcribed by {judge.name}, not by the model"
+                self._add("transcript", ORIGINAL, _second_opinion(score, judge) if rank else score, note)
 
     def _speech(self, name: Field, voices: list[Voice] | None) -> None:
         language = self.tag.output_language(name)
@@ -351,26 +351,27 @@ class _TagEvaluation:
         items = self.items
         references = [item.texts.get(reference_field, "") for item in items]
         generated = [played(output.audio) for output in self.outputs]
-        judge = self.parent.judges.for_language(language)
-        for system in [MODEL, *self.versions.names()]:
-            reason = self._why_not(system, judge is None, language)
-            heard: list[str | None] = [None] * len(items)
-            if judge is not None and not reason:
-                # no sound, and sound in which nothing can be heard, are answers, and wrong ones: nothing was said
-                heard = (
-                    self._hear(generated, judge, language)
-                    if system == MODEL
-                    else self.versions.transcripts(items, name, system, judge, language, voices)
-                )
-            if system == MODEL:
-                self.heard = heard
-            scores = speech_scores(
-                references, heard, language, judge.name if judge else "none", name == "translated_audio",
-                self.config.bootstrap,
-            )  # fmt: skip
-            note = "circular: the judge is of the family that made the tokens" if self._is_circular(judge) else ""
-            for score in scores:
-                self._add(name, system, dataclasses.replace(score, reason=reason) if reason else score, note)
+        for rank, judge in enumerate(self.parent.judges.all_for(language) or [None]):
+            for system in [MODEL, *self.versions.names()]:
+                reason = self._why_not(system, judge is None, language)
+                heard: list[str | None] = [None] * len(items)
+                if judge is not None and not reason:
+                    # no sound, and sound in which nothing can be heard, are answers, and wrong ones: nothing was said
+                    heard = (
+                        self._hear(generated, judge, language)
+                        if system == MODEL
+                        else self.versions.transcripts(items, name, system, judge, language, voices)
+                    )
+                if system == MODEL and rank == 0:
+                    self.heard = heard
+                scores = speech_scores(
+                    references, heard, language, judge.name if judge else "none", name == "translated_audio",
+                    self.config.bootstrap,
+                )  # fmt: skip
+                note = "circular: the judge is of the family that made the tokens" if self._is_circular(judge) else ""
+                for score in scores:
+                    named = _second_opinion(score, judge) if judge is not None and rank else score
+                    self._add(name, system, dataclasses.replace(named, reason=reason) if reason else named, note)
         if voices is not None and self.parent.embedder is not None:
             self._similarity(name, generated, [voice.source for voice in voices])
 
@@ -443,6 +444,11 @@ def _tag(names: str, language: str, target: str | None) -> TaskTag | None:
     """Return the tag for a direction; None if it has a target and no task translates, or the other way round."""
     needs_target = any(task.translates for task in TaskTag.of(names, language, target or language).tasks)
     return TaskTag.of(names, language, target) if needs_target == (target is not None) else None
+
+
+def _second_opinion(score: Score, judge: Judge) -> Score:
+    """Return a score under a name of its own: one name is one row of a table."""
+    return dataclasses.replace(score, name=f"{score.name} by {judge.name}")
 
 
 def _shifted(items: Sequence[Item]) -> list[Item] | None:

@@ -48,8 +48,9 @@ class Judge(Protocol):
 class JudgeConfig:
     """Which recognisers judge generated speech."""
 
-    english: Literal["moonshine", "whisper", "none"] = "moonshine"
-    "Judge for English. Moonshine tiny comes whole with the `eval` extra and has made no tokens."
+    english: Literal["moonshine", "whisper", "both", "none"] = "moonshine"
+    """Judge for English. Moonshine tiny comes whole with the `eval` extra and has made no tokens. `both`: Moonshine,
+    and Whisper as a second opinion, whose scores carry its name."""
     whisper: str | None = None
     "Whisper checkpoint (folder or Hub id) that judges the other languages; None: they are not judged."
     device: str = "cpu"
@@ -62,11 +63,20 @@ class Judges:
 
     english: Judge | None = None
     others: Judge | None = None
+    second: Judge | None = None
+    "Hears English once more."
 
     def for_language(self, language: str) -> Judge | None:
         """Return the judge for a language, or None."""
         judge = self.english if language_code(language) == "en" else self.others
         return judge if judge is not None and judge.speaks(language_code(language)) else None
+
+    def all_for(self, language: str) -> list[Judge]:
+        """Return the judge for a language, and behind it the second one, if there are any."""
+        first = self.for_language(language)
+        if first is None:
+            return []
+        return [first, self.second] if self.second is not None and language_code(language) == "en" else [first]
 
     def why_none(self, language: str) -> str:
         """Return the reason why a language has no judge."""
@@ -84,14 +94,18 @@ def make_judges(config: JudgeConfig) -> Judges:
         ConfigError: English is to be judged by a Whisper that is not named.
         MissingDependencyError: Moonshine is asked for and not installed.
     """
-    if config.english == "whisper" and not config.whisper:
-        raise ConfigError("judge.english is 'whisper' and judge.whisper is empty; name the checkpoint in judge.whisper")
+    if config.english in ("whisper", "both") and not config.whisper:
+        raise ConfigError(
+            f"judge.english is {config.english!r} and judge.whisper is empty; name the checkpoint in judge.whisper"
+        )
     whisper = WhisperJudge(config.whisper, device=config.device) if config.whisper else None
     match config.english:
         case "moonshine":
             return Judges(MoonshineJudge(), whisper)
         case "whisper":
             return Judges(whisper, whisper)
+        case "both":
+            return Judges(MoonshineJudge(), whisper, second=whisper)
         case "none":
             return Judges(None, whisper)
 

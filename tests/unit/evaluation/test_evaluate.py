@@ -206,6 +206,27 @@ def test_bad_config():
         EvaluationConfig(num_items=0)
 
 
+class DeafJudge(ToyJudge):
+    def transcribe(self, audios, language):
+        return ["" for _ in audios]
+
+
+def test_a_second_judge_adds_rows_and_changes_none(corpus):
+    config = dataclasses.replace(CONFIG, tasks=("ASR", "TTS"))
+    judges = Judges(ToyJudge("en"), ToyJudge("fr"))
+    one = evaluate_checkpoint(ToySystem(), corpus, config, judges=judges)
+    both = dataclasses.replace(judges, second=DeafJudge("en", name="deaf"))
+    two = evaluate_checkpoint(ToySystem(), corpus, config, judges=both)
+    seconds = [m for m in two.measurements if m.score.name.endswith(" by deaf")]
+    assert [m for m in two.measurements if m not in seconds] == one.measurements
+    # it hears nothing in English: the ceiling of ASR, and all four versions of what is spoken, are all wrong
+    assert {(m.task, m.direction, m.system) for m in seconds} == {
+        ("ASR", "en", ORIGINAL), *(("TTS", "en", system) for system in (MODEL, ORIGINAL, CODEC_COPY, RESYNTHESIS)),
+    }  # fmt: skip
+    assert {m.score.value for m in seconds if m.score.name.startswith("WER")} == {100}
+    assert two.judges["en"] == "toy-judge and deaf"
+
+
 def test_speech_that_nobody_judges_may_be_less(corpus):
     config = dataclasses.replace(CONFIG, num_unjudged_items=1, tasks=("TTS", "S2ST"))
     report = evaluate_checkpoint(ToySystem(), corpus, config, judges=Judges(ToyJudge("en")))

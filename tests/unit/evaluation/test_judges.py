@@ -101,3 +101,12 @@ def test_whisper_hears_french():
     heard = judge.transcribe([spoken("je voudrais trois pommes rouges", "fr-FR"), SILENCE], "fr")
     assert "je voudrais trois pommes rouge" in str(heard[0]).lower()
     assert heard[1] is None
+
+
+def test_a_second_judge_hears_english_alone():
+    both = Judges(ToyJudge("en"), ToyJudge("fr"), second=ToyJudge("en", name="other"))
+    assert [judge.name for judge in both.all_for("en")] == ["toy-judge", "other"]
+    assert [judge.name for judge in both.all_for("fr")] == ["toy-judge"]
+    assert both.all_for("de") == []
+    with pytest.raises(ConfigError, match="is .both. and judge"):
+        make_judges(JudgeConfig(english="both"))

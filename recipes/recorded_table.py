@@ -1,0 +1,113 @@
+"""The results of a recorded recipe as one page of tables, each figure beside its floor and its ceilings.
+
+    python -m recipes.recorded_table runs/smollm2_whisper_cpu/results.json benchmarks/results/smollm2_whisper.md
+
+Recognition: the model on real and on shuffled audio, the paired difference, what recognisers make of the recordings.
+The other tasks: a row for each metric; the columns are the systems that were scored alike.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from speechllm.evaluation.report import format_number
+from speechllm.evaluation.results import CODEC_COPY, MODEL, ORIGINAL, RESYNTHESIS, SYSTEM_MEANING
+from speechllm.training.planning import markdown
+
+COLUMNS = (MODEL, RESYNTHESIS, CODEC_COPY, ORIGINAL)
+LEFT_OUT = ("chrF", "speaker similarity")
+"How scores begin that stand in the report and not on this page."
+NOT_MEASURED = "Not measured: the ceiling of translation, text MT of the reference; no MT model was at hand."
+
+
+def results_page(results: Mapping[str, Any], title: str) -> str:
+    """Return the page in Markdown."""
+    environment = results["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    perplexity = results["text_perplexity"]
+    parts = [
+        f"# {title}",
+        f"`{environment['command']}`",
+        f"{environment['machine']}, accelerator: {environment['accelerator']}; {environment['time']}; {versions}. "
+        "In brackets: 95 % bootstrap interval over the items of this one run.",
+        f"## Does it listen?\n\nWord error rate, percent.\n\n{listening_table(results['tests'])}",
+        f"Perplexity on held-out text of the corpora, before {perplexity['before']:.0f}, "
+        f"after {perplexity['after']:.0f}.",
+        *(f"## {name}\n\n{report_table(report)}" for name, report in results["reports"].items()),
+        "\n".join(f"- **{name}**: {SYSTEM_MEANING[name]}" for name in COLUMNS),
+        NOT_MEASURED,
+        *(f"- {note}" for note in _notes(results["reports"].values())),
+        f"## What it took\n\n{steps_table(results['steps'])}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def listening_table(tests: Sequence[Mapping[str, Any]]) -> str:
+    """Return a row for each test."""
+    header = ["test", "texts by", "items", "real audio", "shuffled (floor)", "real - shuffled", "Whisper", "Moonshine"]
+    rows = []
+    for test in tests:
+        gain = {"value": test["gain"]["difference"], "interval": test["gain"]["interval"]}
+        scores = [test["real"], test["shuffled"], gain, test["ceiling"], test["second_ceiling"]]
+        items = str(test["real"]["num_scored"])
+        rows.append([test["name"], test["label_source"], items, *(cell(score) for score in scores)])
+    return markdown(header, rows)
+
+
+def report_table(report: Mapping[str, Any]) -> str:
+    """Return a row for each metric of each task; columns that no row fills are left out."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for one in report["measurements"]:
+        score = one["score"]
+        if score["name"].startswith(LEFT_OUT) or one["system"] not in COLUMNS:
+            continue
+        key = (f"[{one['task']}]", one["direction"], score["name"], str(score["num_scored"]))
+        rows.setdefault((one["output"], *key[:3]), {"items": key[3]})[one["system"]] = cell(score)
+    filled = [name for name in COLUMNS if any(name in cells for cells in rows.values())]
+    lines = [
+        [task, direction, metric, cells["items"], *(cells.get(name, "") for name in filled)]
+        for (_, task, direction, metric), cells in rows.items()
+    ]
+    return markdown(["task", "direction", "metric", "items", *filled], lines)
+
+
+def steps_table(steps: Mapping[str, Mapping[str, float]]) -> str:
+    """Return what each step took, in the call that finished it."""
+    rows = [[name, f"{step['wall_seconds']:.0f}", f"{step['cpu_seconds']:.0f}"] for name, step in steps.items()]
+    total = [str(round(sum(step[kind] for step in steps.values()))) for kind in ("wall_seconds", "cpu_seconds")]
+    return markdown(["step", "wall, s", "CPU, s"], [*rows, ["all", *total]])
+
+
+def cell(score: Mapping[str, Any] | None) -> str:
+    """Return a value with its interval; a dash for what was not asked for, n/a for what could not be measured."""
+    if score is None:
+        return "-"
+    if score["value"] is None:
+        return "n/a"
+    interval = score.get("interval")
+    spread = f" [{format_number(interval[0])}, {format_number(interval[1])}]" if interval else ""
+    return f"{format_number(score['value'])}{spread}"
+
+
+def _notes(reports: Any) -> list[str]:
+    """Return what a reader must know of the scores."""
+    found = [m for report in reports for m in report["measurements"]]
+    reasons = {f"n/a: {m['score']['reason']}" for m in found if m["score"]["value"] is None}
+    return sorted({m["note"] for m in found if m["note"]} | reasons)
+
+
+def main(
+    results: Annotated[Path, typer.Argument(help="results.json of the recipe.")],
+    out: Annotated[Path, typer.Argument(help="Where the page goes.")],
+    title: Annotated[str, typer.Option(help="Heads it.")] = "SmolLM2-135M with Whisper-base tokens",
+) -> None:
+    """Write the page."""
+    out.write_text(results_page(json.loads(results.read_text(encoding="utf-8")), title), encoding="utf-8")
+    typer.echo(out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
