@@ -108,5 +108,5 @@ def test_a_second_judge_hears_english_alone():
     assert [judge.name for judge in both.all_for("en")] == ["toy-judge", "other"]
     assert [judge.name for judge in both.all_for("fr")] == ["toy-judge"]
     assert both.all_for("de") == []
-    with pytest.raises(ConfigError, match="is .both. and judge"):
+    with pytest.raises(ConfigError, match=r"is .both. and judge"):
         make_judges(JudgeConfig(english="both"))

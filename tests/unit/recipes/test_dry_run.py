@@ -12,12 +12,13 @@ import shlex
 import pytest
 import yaml
 
-from recipes import sweep, train_semantic, train_unified
+from recipes import recorded_steps, sweep, train_semantic, train_unified
+from recipes.recorded_steps import RecordedConfig
 from recipes.sweep import SweepConfig, merged
 from recipes.train_semantic import SemanticTrainConfig
 from speechllm.audio import encode_flac
 from speechllm.cli.build import find_plugin, parse_options
-from speechllm.config import load_config
+from speechllm.config import build_config, load_config
 from speechllm.data.prepare import prepare_corpus
 from speechllm.data.records import Record, Translation
 from speechllm.data.tokenize import tokenize_corpus
@@ -120,6 +121,28 @@ def test_a_config_of_the_lm_trains_a_step(path, world, tmp_path):
     assert (checkpoint.acoustic is not None) == ("sound" in data)
     (logged, *_) = json.loads((tmp_path / "out.training" / "history.json").read_text())
     assert logged["loss"] > 0
+
+
+@pytest.mark.parametrize("path", files_for(RecordedConfig), ids=name_of)
+def test_every_stage_on_recordings_trains_a_step(path, world, tmp_path):
+    data = yaml.safe_load(path.read_text()) | {"out": str(tmp_path / "out"), "data_from": str(tmp_path)}
+    data["base"] = shrunk({"model": None}, world)["model"]
+    for name in data["corpora"]:
+        for kind, made in (("tokens", "tokens"), ("corpora", "corpus")):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            (tmp_path / kind / name).symlink_to(world / made)
+    (tmp_path / "semantic").symlink_to(world / "semantic")
+    (tmp_path / "sound").symlink_to(world / "sound")
+    for name, stage in data["stages"].items():
+        gauges = stage.get("gauges")
+        short = {"gauges": gauges | {"every": 1, "num_items": 2, "max_text_tokens": 2}} if gauges else {}
+        data["stages"][name] = stage | {"training": stage["training"] | SHORT} | short
+    config, last = build_config(RecordedConfig, data), None
+    for name in config.stages:
+        recorded_steps.train(config, name, last)
+        last = name
+    checkpoint = load_checkpoint(recorded_steps.stage_folder(config, last))
+    assert (checkpoint.acoustic is not None) == (config.sound is not None)
 
 
 @pytest.mark.parametrize("path", files_for(SweepConfig), ids=name_of)
