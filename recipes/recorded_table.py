@@ -1,9 +1,11 @@
 """The results of a recorded recipe as one page of tables, each figure beside its floor and its ceilings.
 
-    python -m recipes.recorded_table runs/smollm2_whisper_cpu/results.json benchmarks/results/smollm2_whisper.md
+    python -m recipes.recorded_table runs/smollm2_whisper_cpu/results.json benchmarks/results/smollm2_whisper.md \\
+        --expected recipes/smollm2_whisper/expected.json
 
 Recognition: the model on real and on shuffled audio, the paired difference, what recognisers make of the recordings.
-The other tasks: a row for each metric; the columns are the systems that were scored alike.
+The other tasks: a row for each metric; the columns are the systems that were scored alike. `--expected` also stores the
+figures, for those who ask whether theirs are normal.
 """
 
 import json
@@ -50,8 +52,7 @@ def listening_table(tests: Sequence[Mapping[str, Any]]) -> str:
     header = ["test", "texts by", "items", "real audio", "shuffled (floor)", "real - shuffled", "Whisper", "Moonshine"]
     rows = []
     for test in tests:
-        gain = {"value": test["gain"]["difference"], "interval": test["gain"]["interval"]}
-        scores = [test["real"], test["shuffled"], gain, test["ceiling"], test["second_ceiling"]]
+        scores = [_as_score(test[n]) for n in ("real", "shuffled", "gain", "ceiling", "second_ceiling")]
         items = str(test["real"]["num_scored"])
         rows.append([test["name"], test["label_source"], items, *(cell(score) for score in scores)])
     return markdown(header, rows)
@@ -92,6 +93,32 @@ def cell(score: Mapping[str, Any] | None) -> str:
     return f"{format_number(score['value'])}{spread}"
 
 
+def expected_figures(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every figure of the page with command, machine and times, as plain data."""
+    environment = results["environment"]
+    scores = ("real", "characters", "shuffled", "gain", "ceiling", "second_ceiling")
+    return {
+        "command": environment["command"],
+        "machine": environment["machine"],
+        "versions": environment["versions"],
+        "tests": {test["name"]: {name: cell(_as_score(test[name])) for name in scores} for test in results["tests"]},
+        "reports": {
+            name: {
+                " ".join([m["task"], m["direction"], m["output"], m["score"]["name"], m["system"]]): cell(m["score"])
+                for m in report["measurements"]
+            }
+            for name, report in results["reports"].items()
+        },
+        "text_perplexity": results["text_perplexity"],
+        "steps": results["steps"],
+    }
+
+
+def _as_score(found: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return a score, or a paired difference in the form of one."""
+    return {**found, "value": found["difference"]} if found is not None and "difference" in found else found
+
+
 def _notes(reports: Any) -> list[str]:
     """Return what a reader must know of the scores."""
     found = [m for report in reports for m in report["measurements"]]
@@ -103,9 +130,14 @@ def main(
     results: Annotated[Path, typer.Argument(help="results.json of the recipe.")],
     out: Annotated[Path, typer.Argument(help="Where the page goes.")],
     title: Annotated[str, typer.Option(help="Heads it.")] = "SmolLM2-135M with Whisper-base tokens",
+    expected: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
     """Write the page."""
-    out.write_text(results_page(json.loads(results.read_text(encoding="utf-8")), title), encoding="utf-8")
+    content = json.loads(results.read_text(encoding="utf-8"))
+    out.write_text(results_page(content, title), encoding="utf-8")
+    if expected is not None:
+        text = json.dumps(expected_figures(content), indent=2, ensure_ascii=False)
+        expected.write_text(text + "\n", encoding="utf-8")
     typer.echo(out)
 
 

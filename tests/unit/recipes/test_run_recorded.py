@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from recipes import recorded_steps
 from recipes.listening_card import listening_report
 from recipes.recorded_steps import RecordedConfig, finish, stage_folder
-from recipes.recorded_table import cell, results_page
+from recipes.recorded_table import cell, expected_figures, results_page
 from recipes.run_recorded import data_steps
 from recipes.workflow import StepTimes
 from speechllm.config import build_config, load_config
@@ -173,6 +173,9 @@ def _check_published(results):
         if (m["task"], m["direction"], m["system"]) == ("TTS", "en", MODEL) and m["score"]["name"] == "CER by second"
     ]  # fmt: skip
     assert f"| [TTS] | en | CER by second | 2 | {cell(score)} |" in page
+    figures = expected_figures(results)
+    assert figures["reports"]["text"]["TTS en audio CER by second model"] == cell(score)
+    assert figures["tests"]["text"]["gain"].startswith(f"{asr['gain']['difference']:.1f}"[:3])
     report = listening_report(results, results["environment"])
     card = ModelCard(model_card(report, CardInfo(model_name="x", license=None)))
     metrics = {(r.dataset_split, r.metric_name) for r in card.data.eval_results or []}
