@@ -240,7 +240,9 @@ def finish(config: RecordedConfig, times: Mapping[str, StepTimes]) -> None:
     reports = {n: read_report_json(path) for n, path in report_files(Path(config.out), config.evaluation).items()}
     kept = ("measurements", "runs", "judges", "limits")
     results["reports"] = {name: {key: report[key] for key in kept} for name, report in reports.items()}
-    results["environment"] = describe_environment()
+    environment = describe_environment()
+    command = environment["command"].replace("run_recorded.py", "python -m recipes.run_recorded")
+    results["environment"] = {**environment, "command": command}
     results["steps"] = {name: asdict(step) for name, step in times.items()}
     write_json(Path(config.out) / "results.json", results)
 
