@@ -92,13 +92,19 @@ class RayPool(Generic[Job, Result]):
         """
         waiting = deque(enumerate(jobs))
         attempts: Counter[int] = Counter()
+        self._give_out(waiting)
         while waiting or any(job is not None for _, job in self._busy.values()):
-            while waiting and self._idle:
-                actor, job = self._idle.pop(), waiting.popleft()
-                self._busy[actor.run.remote(job[1])] = (actor, job)
             done = self._finish_one(attempts, waiting)
+            # Before the result is used: a worker does not wait until it is written.
+            self._give_out(waiting)
             if done is not None:
                 yield done
+
+    def _give_out(self, waiting: "deque[tuple[int, Job]]") -> None:
+        """Give the next jobs to those who have none."""
+        while waiting and self._idle:
+            actor, job = self._idle.pop(), waiting.popleft()
+            self._busy[actor.run.remote(job[1])] = (actor, job)
 
     def _finish_one(self, attempts: "Counter[int]", waiting: "deque[tuple[int, Job]]") -> tuple[Job, Result] | None:
         """Wait until a worker is ready or done or dead; return what it has done."""

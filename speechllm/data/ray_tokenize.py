@@ -15,9 +15,10 @@ file system that all machines share. All should be of one kind: see `SemanticTok
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import pyarrow as pa
 
 from speechllm.data.prepare import KIND as RECORDS
 from speechllm.data.prepare import record_of
@@ -31,7 +32,7 @@ from speechllm.data.shards import (
     ShardWriter,
     make_shard,
     read_manifest,
-    read_shard,
+    shard_batches,
     shard_name,
 )
 from speechllm.data.tokenize import Tokenizer, TokenReport, token_layout, token_report
@@ -86,7 +87,8 @@ class TokenWork:
                 "every machine needs the same one under the same path"
             )
         layout = token_layout(tokenizer, batch_size=self.batch_size, records_per_shard=self.records_per_shard)
-        return lambda stretch: make_stretch(self.corpus_folder, layout, stretch)
+        reader = ShardReader(self.corpus_folder)
+        return lambda stretch: make_stretch(reader, layout, stretch)
 
 
 def tokenize_on_ray(
@@ -171,13 +173,28 @@ def _cut(entries: Sequence[ShardEntry], size: int) -> Iterator[tuple[tuple[Shard
         yield tuple(parts)
 
 
-def make_stretch(corpus_folder: Path, layout: ShardLayout[Record], stretch: Stretch) -> MadeShard | str:
+class ShardReader:
+    """Reads parts of shards. Keeps the last shard, as it was checked: the next stretch is mostly of the same one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._last: tuple[str, pa.Table] | None = None
+
+    def rows(self, shard: ShardEntry, start: int, stop: int) -> list[dict[str, Any]]:
+        """Return some rows of a shard.
+
+        Raises:
+            DataError: the file is missing or was changed.
+        """
+        if self._last is None or self._last[0] != shard.file:
+            self._last = None
+            self._last = shard.file, pa.Table.from_batches(shard_batches(self.folder, shard))
+        return self._last[1].slice(start, stop - start).to_pylist()
+
+
+def make_stretch(reader: ShardReader, layout: ShardLayout[Record], stretch: Stretch) -> MadeShard | str:
     """Return the shard of a stretch; of one that is made already only the hash of its source."""
-    records = [
-        record_of(row)
-        for entry, start, stop in stretch.parts
-        for row in islice(read_shard(corpus_folder, entry), start, stop)
-    ]
+    records = [record_of(row) for entry, start, stop in stretch.parts for row in reader.rows(entry, start, stop)]
     if stretch.is_made:
         return layout.source_sha256(records)
     return make_shard(records, stretch.name, stretch.split, layout)
