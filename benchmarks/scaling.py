@@ -19,13 +19,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from benchmarks.machine import RESULTS, Machine, measure_machine
+from benchmarks.machine import RESULTS, Machine, measure_machine, threads
 from benchmarks.measure import Spread, ratio, table, write_text
 from benchmarks.sleeping_tokenizer import SleepingTokenizer
 from benchmarks.tokenizers import ctc_codes
 from speechllm.audio import Audio, encode_flac
 from speechllm.data.prepare import KIND, corpus_report, prepare_corpus
-from speechllm.data.ray_pool import RayConfig, RayPool
+from speechllm.data.ray_pool import RayConfig, RayPool, start_cluster
 from speechllm.data.ray_tokenize import LoadTokenizer, TokenWork, plan_stretches
 from speechllm.data.records import Record
 from speechllm.data.shards import ShardWriter, read_manifest
@@ -161,7 +161,7 @@ busy then, so this shows what the engine costs and says nothing of {os.cpu_count
 would be eight times as fast as one if it cost nothing.""",
         table(header, rows(simulated)),
         "## Real workers",
-        "The CTC encoder of the quickstart's size with random weights, one thread a worker.",
+        "The CTC encoder of the quickstart's size with random weights; one thread a worker, one for the local engine.",
         table(header, rows(real)),
         "## Preparing",
         f"""`prepare` decodes 48 kHz FLAC, resamples to 16 kHz and stores FLAC: {prepared.show(0)} hours of speech in an
@@ -181,10 +181,8 @@ def main(
     sizes = (16, 16) if quick else (256, 320)
     machine = measure_machine(num_threads=1, quick=quick)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 * 2**20)
-    with tempfile.TemporaryDirectory() as folder:
+    ray = start_cluster(num_cpus=2, object_store_memory=200 * 2**20)
+    with threads(1), tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         ctc_codes().save_pretrained(scratch / "tokenizer")
         corpora = [make_corpus(size, scratch / f"corpus-{i}") for i, size in enumerate(sizes)]

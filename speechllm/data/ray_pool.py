@@ -11,6 +11,7 @@ A worker that dies is replaced and its job given to another one. Ray Data does t
 it does not do is to stop at a job that kills every worker which takes it up, and to name it.
 """
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class RayPool(Generic[Job, Result]):
     def __enter__(self) -> Self:
         if self._owns_cluster:
             try:
-                self._ray.init(address=self.config.address, include_dashboard=False, logging_level="error")
+                start_cluster(address=self.config.address, logging_level="error")
             except (ConnectionError, ValueError) as error:
                 where = self.config.address
                 raise ConfigError(f"cannot reach a Ray cluster at {where!r}: {error}; give the address") from error
@@ -171,6 +172,18 @@ class _Worker:
 
     def run(self, job: Any) -> Any:
         return self._run(job)
+
+
+def start_cluster(**options: Any) -> Any:
+    """Join the cluster at `address`, or start one on this machine, and return the module `ray`.
+
+    Ray starts workers with niceness 15: beside anything else that computes on the machine they hardly get a thirtieth
+    of a core. Those of a cluster that is started here are equals. (Who runs `ray start` sets RAY_worker_niceness.)
+    """
+    ray = load_ray()
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    ray.init(include_dashboard=False, **options)
+    return ray
 
 
 def load_ray() -> Any:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from speechllm.audio import Audio, encode_flac
 from speechllm.cli.main import app
 from speechllm.data.prepare import prepare_corpus
-from speechllm.data.ray_pool import RayConfig
+from speechllm.data.ray_pool import RayConfig, start_cluster
 from speechllm.data.ray_tokenize import plan_stretches, tokenize_on_ray
 from speechllm.data.records import Record, Translation
 from speechllm.data.shards import Manifest, ShardEntry
@@ -42,11 +42,9 @@ tokenize_on_ray(corpus, load, out, RayConfig(num_workers=2), records_per_shard=4
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init(
-        num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, logging_level="error", log_to_driver=False
-    )
+    ray = start_cluster(num_cpus=2, object_store_memory=80 * 2**20, logging_level="error", log_to_driver=False)
     yield ray
     ray.shutdown()
 
@@ -100,6 +98,12 @@ def test_two_workers_write_what_one_process_writes(cluster, corpus, expected, wo
     # Once more: everything is there, and looked at only.
     tokenize_on_ray(corpus, load, tmp_path / "out", TWO, records_per_shard=4)
     assert contents(tmp_path / "out") == expected
+
+
+def test_workers_compete_like_any_process(cluster):
+    """With Ray's own niceness of 15 they starve on a machine that does other things."""
+    nice = cluster.remote(num_cpus=1)(lambda: os.nice(0))
+    assert cluster.get(nice.remote()) == os.nice(0)
 
 
 def test_a_killed_worker_loses_and_doubles_nothing(cluster, corpus, expected, workers, tmp_path):

@@ -23,7 +23,8 @@ def report(folder, *values):
 
 
 def test_means_are_of_the_scores_that_there_are(tmp_path):
-    folders = [report(tmp_path / name, *values) for name, values in {"de": (10.0, 20.0), "fr": (40.0,), "it": ()}.items()]
+    values = {"de": (10.0, 20.0), "fr": (40.0,), "it": ()}
+    folders = [report(tmp_path / name, *scores) for name, scores in values.items()]
     assert scores_of(folders[0]) == {"[ASR] transcript WER": 15.0}
     assert average_table(folders).splitlines() == [
         "| corpus | [ASR] transcript WER |",
