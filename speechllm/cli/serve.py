@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from speechllm.cli.console import console
-from speechllm.cli.use import AllowUntrained, Device, load_system
+from speechllm.cli.use import AllowUntrained, Device, Vad, load_system
 
 
 def serve(
@@ -25,6 +25,7 @@ def serve(
         typer.Option(envvar="SPEECHLLM_API_KEY", help="Key that requests must carry; better in the variable."),
     ] = None,
     device: Device = "cpu",
+    vad: Vad = "energy",
     allow_untrained: AllowUntrained = False,
 ) -> None:
     """Serve a checkpoint over HTTP as OpenAI's audio interface: transcriptions, translations, speech.
@@ -45,7 +46,7 @@ def serve(
         load_config(ServeConfig, config, given) if config else build_config(ServeConfig, apply_overrides({}, given))
     )
     registered = load_voices(voices) if voices else {}
-    system = load_system(model, device, allow_untrained=allow_untrained)
+    system = load_system(model, device, allow_untrained=allow_untrained, vad=vad)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if not api_key and settings.host not in ("127.0.0.1", "localhost", "::1"):
         console.print(f"anybody who reaches {settings.host} can use this server; set SPEECHLLM_API_KEY")
@@ -64,6 +65,7 @@ def demo(
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.")] = 7860,
     device: Device = "cpu",
+    vad: Vad = "energy",
     allow_untrained: AllowUntrained = False,
 ) -> None:
     """Show a checkpoint on a page in the browser: speech, text, and what each stage of the sound loses.
@@ -82,7 +84,7 @@ def demo(
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or "gradio", "demo", "speechllm demo") from error
 
-    system = load_system(model, device, allow_untrained=allow_untrained)
+    system = load_system(model, device, allow_untrained=allow_untrained, vad=vad)
     rivals = {path.name: cast(Any, load_acoustic(path)).to(device).eval() for path in acoustic or []}
     page = make_page(Demo(system, rivals=rivals), languages=languages.split(","), name=model)
     console.print(f"the demo is at http://{host}:{port}; Ctrl-C ends it", highlight=False)

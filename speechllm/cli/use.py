@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -19,10 +19,15 @@ Candidates = Annotated[
 AllowUntrained = Annotated[
     bool, typer.Option("--allow-untrained", help="Also try tasks and languages that the model was not trained for.")
 ]
+Vad = Annotated[
+    Literal["energy", "silero"], typer.Option(help="How pauses in long audio are found; silero also does in noise.")
+]
 DEFAULT_MODEL = "runs/quickstart/checkpoint"
 
 
-def load_system(model: str, device: str, revision: str | None = None, *, allow_untrained: bool = False) -> Any:
+def load_system(
+    model: str, device: str, revision: str | None = None, *, allow_untrained: bool = False, vad: Any = "energy"
+) -> Any:
     """Load a checkpoint with a line that says so."""
     from transformers.utils import logging
 
@@ -31,7 +36,9 @@ def load_system(model: str, device: str, revision: str | None = None, *, allow_u
     _check_revision(model, revision)
     logging.disable_progress_bar()
     with console.status(Text(f"loading {model}")):
-        return SpeechSystem.from_pretrained(model, device=device, revision=revision, allow_untrained=allow_untrained)
+        return SpeechSystem.from_pretrained(
+            model, device=device, revision=revision, allow_untrained=allow_untrained, vad=vad
+        )
 
 
 def _check_revision(model: str, revision: str | None) -> None:
@@ -70,6 +77,7 @@ def transcribe(
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     device: Device = "cpu",
+    vad: Vad = "energy",
     allow_untrained: AllowUntrained = False,
     as_json: As = False,
 ) -> None:
@@ -77,7 +85,7 @@ def transcribe(
 
     Example: speechllm transcribe recording.wav --language en --model runs/quickstart/checkpoint
     """
-    system = load_system(model, device, revision, allow_untrained=allow_untrained)
+    system = load_system(model, device, revision, allow_untrained=allow_untrained, vad=vad)
     outputs = system.transcribe([str(path) for path in audio], language=language)
     _show([(str(p), {"text": o.text}) for p, o in zip(audio, outputs, strict=True)], as_json)
 
@@ -94,6 +102,7 @@ def translate(
     model: Model = DEFAULT_MODEL,
     revision: Revision = None,
     device: Device = "cpu",
+    vad: Vad = "energy",
     allow_untrained: AllowUntrained = False,
     as_json: As = False,
 ) -> None:
@@ -103,7 +112,7 @@ def translate(
     """
     if out is not None and len(inputs) != 1:
         raise typer.BadParameter(f"--out names one file, but {len(inputs)} inputs were given")
-    system = load_system(model, device, revision, allow_untrained=allow_untrained)
+    system = load_system(model, device, revision, allow_untrained=allow_untrained, vad=vad)
     outputs = system.translate(
         inputs, source=source, target=target, text=text, speech=out is not None,
         voice=str(voice) if voice else None, consent=consent, decoding=_decoding(candidates),

@@ -17,7 +17,8 @@
 
 Long audio is cut at pauses, and a list gives what its items give one by one. `generate_kwargs` take the names of
 `generate()`; one that would change nothing (a temperature without do_sample=True) is an error. What the model was not
-trained for is refused, unless it is loaded with `pipeline(..., allow_untrained=True)`.
+trained for is refused, unless it is loaded with `pipeline(..., allow_untrained=True)`; `vad="silero"` finds pauses in
+noise.
 """
 
 import logging
@@ -38,6 +39,7 @@ from speechllm.hub import Checkpoint, checkpoint_folder, load_checkpoint, save_c
 from speechllm.pipelines.inputs import each, is_one_audio, read_audio
 from speechllm.pipelines.options import SAMPLING_OPTIONS, TEXT_OPTIONS, known_options, speech_decoding, text_decoding
 from speechllm.pipelines.output import TaskOutput
+from speechllm.pipelines.pauses import VadName
 from speechllm.pipelines.speech_parts import Voice
 from speechllm.pipelines.streaming_chain import Event, stream_chain, text_key
 from speechllm.pipelines.streaming_text import TextPiece, stream_text
@@ -66,9 +68,17 @@ class SpeechLLMPipeline(Pipeline):
     "What may be given beside the input."
     reads_text: ClassVar[bool] = False
 
-    def __init__(self, model: PreTrainedModel, processor: Any = None, allow_untrained: bool = False, **kwargs: Any):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any = None,
+        *,
+        allow_untrained: bool = False,
+        vad: VadName = "energy",
+        **kwargs: Any,
+    ):
         super().__init__(model, processor=None, **kwargs)
-        self.system = SpeechSystem(_checkpoint(self.model, processor), allow_untrained=allow_untrained)
+        self.system = SpeechSystem(_checkpoint(self.model, processor), allow_untrained=allow_untrained, vad=vad)
         self.tokenizer = self.system.processor.text_tokenizer
 
     def __call__(

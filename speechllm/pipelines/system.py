@@ -26,6 +26,7 @@ from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.hub import Checkpoint, load_checkpoint
 from speechllm.pipelines.long_audio import find_utterances
 from speechllm.pipelines.output import TaskOutput, join
+from speechllm.pipelines.pauses import PauseFinder, VadName, pause_finder
 from speechllm.pipelines.speech_parts import AUDIO_TYPES, SpeechParts, Voice, check_voices
 from speechllm.safety import embed_watermark, require_consent
 from speechllm.segments import CodeSegment
@@ -70,9 +71,17 @@ class SpeechSystem:
     """Runs tasks on a checkpoint. Inputs are lists; so are outputs, in the same order."""
 
     def __init__(
-        self, checkpoint: Checkpoint, *, decoding: DecodingConfig | None = None, allow_untrained: bool = False
+        self,
+        checkpoint: Checkpoint,
+        *,
+        decoding: DecodingConfig | None = None,
+        allow_untrained: bool = False,
+        vad: VadName = "energy",
     ):
+        """Take a checkpoint; `from_pretrained` says what the options are."""
         self.checkpoint, self.allow_untrained = checkpoint, allow_untrained
+        self.vad: VadName = vad
+        self.find_pauses = pause_finder(vad)
         self.processor = checkpoint.processor
         self.decoding = decoding or DecodingConfig()
         self.decoder = LMDecoder(checkpoint.model, checkpoint.processor)
@@ -89,13 +98,23 @@ class SpeechSystem:
         token: str | bool | None = None,
         decoding: DecodingConfig | None = None,
         allow_untrained: bool = False,
+        vad: VadName = "energy",
     ) -> Self:
-        """Load a checkpoint folder or Hub repository, of a `revision` if one is given; see `load_checkpoint`.
+        """Load a checkpoint folder or Hub repository.
 
-        With `allow_untrained` it also does what it was not trained for, as well as it happens to.
+        Args:
+            source: see `load_checkpoint`, as for `device`, `dtype`, `revision` and `token`.
+            device: where it computes.
+            dtype: of the LM.
+            revision: of a repository.
+            token: of the Hub.
+            decoding: what holds where a call says nothing else.
+            allow_untrained: also do what the model was not trained for, as well as it happens to.
+            vad: how pauses in long audio are found: by energy, or by Silero VAD, for noisy recordings
+                (`pipelines/pauses.py`).
         """
         checkpoint = load_checkpoint(source, device=device, dtype=dtype, revision=revision, token=token)
-        return cls(checkpoint, decoding=decoding, allow_untrained=allow_untrained)
+        return cls(checkpoint, decoding=decoding, allow_untrained=allow_untrained, vad=vad)
 
     @property
     def can_speak(self) -> bool:
@@ -213,7 +232,7 @@ class SpeechSystem:
         """
         _check_list(audios)
         longest = min(piece_seconds or self.longest_piece_seconds, self._seconds_that_fit)
-        pieces = [_pieces(load_audio(audio), longest) for audio in audios]
+        pieces = [_pieces(load_audio(audio), longest, self.find_pauses) for audio in audios]
         segments = iter(self.processor.audio_segments(piece for found in pieces for piece, _ in found))
         return [EncodedSpeech(tuple(next(segments) for _ in found), tuple(s for _, s in found)) for found in pieces]
 
@@ -337,12 +356,12 @@ class SpeechSystem:
         return self.parts.semantic_tokenizer()
 
 
-def _pieces(audio: Audio, longest: float) -> list[tuple[Audio, tuple[float, float]]]:
+def _pieces(audio: Audio, longest: float, find_pauses: PauseFinder) -> list[tuple[Audio, tuple[float, float]]]:
     """Return the utterances of a recording, each with its start and end in seconds."""
     rate = audio.sample_rate
     return [
         (Audio(audio.samples[start:stop], rate), (start / rate, stop / rate))
-        for start, stop in find_utterances(audio, longest)
+        for start, stop in find_utterances(audio, longest, find_pauses=find_pauses)
     ]
 
 

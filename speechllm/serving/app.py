@@ -163,6 +163,7 @@ class AudioServer:
             rate=self.system.semantic_tokenizer().sample_rate,
             longest_piece=self.system.longest_piece_seconds,
             max_seconds=self.config.max_audio_seconds,
+            find_pauses=self.system.find_pauses,
         )
 
     async def _result(self, request: Request, work: Work) -> list[TaskOutput]:

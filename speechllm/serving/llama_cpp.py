@@ -137,6 +137,8 @@ def _library() -> Any:
 
 def with_decoder(system: SpeechSystem, decoder: Any) -> SpeechSystem:
     """Return a system that does the same with another decoder of its language model."""
-    other = SpeechSystem(system.checkpoint, decoding=system.decoding, allow_untrained=system.allow_untrained)
+    other = SpeechSystem(
+        system.checkpoint, decoding=system.decoding, allow_untrained=system.allow_untrained, vad=system.vad
+    )
     other.decoder = decoder
     return other

@@ -15,6 +15,7 @@ import soundfile
 from speechllm.audio import Audio, load_audio
 from speechllm.errors import AudioError
 from speechllm.pipelines.long_audio import find_utterances
+from speechllm.pipelines.pauses import PauseFinder, energy_pauses
 
 MAX_CHANNELS = 8
 MOST_SAMPLES_PER_SECOND = 2 * 96_000
@@ -43,7 +44,14 @@ class Upload:
     duration_seconds: float
 
 
-def read_upload(content: bytes, *, rate: int, longest_piece: float, max_seconds: float) -> Upload:
+def read_upload(
+    content: bytes,
+    *,
+    rate: int,
+    longest_piece: float,
+    max_seconds: float,
+    find_pauses: PauseFinder = energy_pauses,
+) -> Upload:
     """Decode a file and cut it at pauses.
 
     Args:
@@ -51,6 +59,7 @@ def read_upload(content: bytes, *, rate: int, longest_piece: float, max_seconds:
         rate: sample rate wanted, Hz.
         longest_piece: in seconds.
         max_seconds: longest recording.
+        find_pauses: where it may be cut.
 
     Raises:
         AudioError: it is not audio, is cut short, empty or too long.
@@ -61,7 +70,7 @@ def read_upload(content: bytes, *, rate: int, longest_piece: float, max_seconds:
     audio = load_audio(content, rate)
     pieces = [
         Piece(Audio(audio.samples[start:stop], rate), start / rate)
-        for start, stop in find_utterances(audio, longest_piece)
+        for start, stop in find_utterances(audio, longest_piece, find_pauses=find_pauses)
     ]
     return Upload(pieces, audio.duration_seconds)
 

@@ -1,16 +1,19 @@
 """Pieces of long audio: nothing lost, nothing twice, cut where it is quiet."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.pico_worker import VOLUME, trim
 from speechllm.audio import Audio
-from speechllm.errors import AudioError
-from speechllm.pipelines.long_audio import find_utterances, split_at_silence
+from speechllm.errors import AudioError, ConfigError, MissingDependencyError
+from speechllm.pipelines.long_audio import LEAD_SECONDS, TAIL_SECONDS, find_utterances, split_at_silence
+from speechllm.pipelines.pauses import pause_finder
 from tests.support.tiny import tiny_speech
 
 
@@ -119,8 +122,24 @@ def test_speech_at_the_edges_of_long_silence():
     assert second[1] - second[0] <= 2.8 * 16_000
 
 
-def test_synthetic_voices_are_cut_between_their_sentences():
-    """Real vowels, consonants and stops, from SVOX Pico: no cut falls into a sentence."""
+@given(data=st.data(), seconds=st.floats(4.0, 30.0), max_seconds=st.floats(0.8, 12.0))
+def test_nothing_is_lost_but_the_inside_of_pauses(data: st.DataObject, seconds: float, max_seconds: float):
+    """Whatever finds the pauses: pieces are in order and fit, and what lies between them is a pause but its edges."""
+    audio = tiny_speech(seconds, sample_rate=8_000)
+    points = data.draw(st.lists(st.integers(0, audio.num_samples), max_size=12, unique=True).map(sorted))
+    pauses = [(a, b) for a, b in zip(points[::2], points[1::2], strict=False) if b - a >= 0.3 * 8_000]
+    found = find_utterances(audio, max_seconds, find_pauses=lambda given: pauses)
+    gaps = itertools.pairwise([0, *(place for span in found for place in span), audio.num_samples])
+    lead, tail = round(LEAD_SECONDS * 8_000), round(TAIL_SECONDS * 8_000)
+    for begin, end in list(gaps)[::2]:
+        assert begin <= end
+        inside = [(a + tail * (a > 0), b - lead * (b < audio.num_samples)) for a, b in pauses]
+        assert begin == end or (begin, end) in inside
+    assert all(0 < stop - start <= max_seconds * 8_000 + 1 for start, stop in found)
+
+
+def sentences(pauses: tuple[float, float]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return real vowels, consonants and stops, from SVOX Pico, and where the sentences lie, in samples."""
     engine = pytest.importorskip("py_nanotts").NanoTTS()
     rng = np.random.default_rng(0)
     parts, places, position = [], [], 0
@@ -131,11 +150,75 @@ def test_synthetic_voices_are_cut_between_their_sentences():
     for text in texts:
         pcm = engine.speak(text, voice="en-US", volume=VOLUME)
         speech = trim(np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768)
-        pause = np.zeros(round(rng.uniform(0.35, 1.5) * 16_000), np.float32)
+        pause = np.zeros(round(rng.uniform(*pauses) * 16_000), np.float32)
         parts += [speech, pause]
         places.append((position, position + len(speech)))
         position += len(speech) + len(pause)
-    samples = np.concatenate(parts) + 1e-3 * rng.standard_normal(position)
-    found = find_utterances(Audio(samples.astype(np.float32), 16_000), 6.0)
+    return np.concatenate(parts), places
+
+
+def noisy(samples: np.ndarray, places: list[tuple[int, int]], decibels: float) -> Audio:
+    """Return the recording with white noise, so many decibels below the speech."""
+    power = np.mean(np.concatenate([samples[start:stop] for start, stop in places]) ** 2)
+    noise = np.random.default_rng(1).standard_normal(len(samples)) * np.sqrt(power) * 10 ** (-decibels / 20)
+    return Audio((samples + noise).astype(np.float32), 16_000)
+
+
+def test_synthetic_voices_are_cut_between_their_sentences():
+    """No cut falls into a sentence."""
+    samples, places = sentences((0.35, 1.5))
+    found = find_utterances(noisy(samples, places, 45.0), 6.0)
     for first, last in places:
         assert any(start <= first + 1_600 and stop >= last - 1_600 for start, stop in found), (first, last, found)
+
+
+def whole(found: list[tuple[int, int]], places: list[tuple[int, int]]) -> list[bool]:
+    """Return of each sentence whether it is all in a piece, and no other is."""
+    alone = []
+    for first, last in places:
+        pieces = [(start, stop) for start, stop in found if start <= first + 1_600 and stop >= last - 1_600]
+        others = [p for p in places if pieces and p != (first, last) and p[0] < pieces[0][1] and p[1] > pieces[0][0]]
+        alone.append(bool(pieces) and not others)
+    return alone
+
+
+@pytest.mark.parametrize("decibels", [45.0, 20.0])
+def test_no_consonant_is_taken_for_a_pause(decibels: float):
+    samples, places = sentences((0.5, 1.5))
+    assert all(whole(find_utterances(noisy(samples, places, decibels), 6.0), places))
+
+
+@pytest.mark.parametrize("decibels", [45.0, 5.0])
+def test_silero_finds_pauses_in_noise_where_energy_does_not(decibels: float):
+    pytest.importorskip("silero_vad")
+    samples, places = sentences((0.8, 1.5))
+    audio = noisy(samples, places, decibels)
+    silero = pause_finder("silero")
+    assert all(whole(find_utterances(audio, 6.0, find_pauses=silero), places))
+    assert all(whole(find_utterances(audio, 6.0), places)) is (decibels > 20)
+    pauses = silero(audio)
+    assert all(stop < start for (_, stop), (start, _) in itertools.pairwise(pauses))
+    again = silero(audio.resampled(32_000))
+    assert np.allclose(np.array(again) / 2, pauses, atol=0.1 * 16_000), "places are in the audio's own samples"
+
+
+def test_silero_leaves_what_is_no_speech_to_the_model_and_threads_alone(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("silero_vad")
+    threads = torch.get_num_threads()
+    monkeypatch.delitem(sys.modules, "silero_vad", raising=False)
+    monkeypatch.delitem(sys.modules, "silero_vad.model", raising=False)
+    torch.set_num_threads(threads + 1)
+    try:
+        silero = pause_finder("silero")
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    assert silero(Audio(np.zeros(80_000, np.float32), 16_000)) == []
+
+
+def test_finders_that_are_not_there(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ConfigError, match="vad is 'webrtc', expected one of energy, silero"):
+        pause_finder("webrtc")
+    monkeypatch.setitem(sys.modules, "silero_vad", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'speechllm\[vad\]'"):
+        pause_finder("silero")
