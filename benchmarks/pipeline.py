@@ -4,14 +4,15 @@
 
 The bare call is what a program would write with the parts in hand: encode the sound, build the prompts, decode; for
 speech the acoustic model, the codec and the watermark as well. Outputs of both are compared before anything is timed.
-Long audio is a recording of many test sentences with pauses and a little noise: its word error rate, against that of
-the same sentences one by one, says what the seams cost.
+Long audio is test sentences with pauses and a little noise between them: its word error rate, against that of the same
+sentences one by one, says what the seams cost.
 """
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import transformers
@@ -26,7 +27,7 @@ from speechllm.data.records import Record
 from speechllm.generation.cascade import synthesize
 from speechllm.generation.decoding_config import DecodingConfig
 from speechllm.metrics import WER, make_normaliser
-from speechllm.pipelines.system import SpeechSystem
+from speechllm.pipelines.system import MAX_PIECE_SECONDS, SpeechSystem
 from speechllm.safety import embed_watermark
 from speechllm.segments import CodeSegment, TextSegment
 from speechllm.tasks import TaskTag
@@ -36,6 +37,10 @@ PAUSES_SECONDS = (0.25, 0.7)
 NOISE = 10 ** (-70 / 20)
 "Of long audio, beside sound of up to 1: there is no digital silence to look for."
 BATCH_SIZES = (1, 4, 16)
+RATE = 16_000
+Lengths: TypeAlias = Sequence[tuple[float, int]]
+"Seconds, and how many recordings of that length."
+LENGTHS: Lengths = ((20.0, 8), (60.0, 4), (300.0, 1))
 
 
 make_pipeline: Any = transformers.pipeline
@@ -80,7 +85,7 @@ def jobs(checkpoint: str, system: SpeechSystem, records: list[Record]) -> list[J
 def heard(record: Record) -> Audio:
     """Return the sound of a sentence at 16 kHz."""
     assert record.audio is not None, f"{record.id} has no audio"
-    return load_audio(record.audio, 16_000)
+    return load_audio(record.audio, RATE)
 
 
 def bare_text(system: SpeechSystem, tag: TaskTag, given: list[Any]) -> list[str]:
@@ -125,39 +130,53 @@ def batches(job: Job, rounds: int, clock: Clock) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def long_recording(records: list[Record]) -> Audio:
-    """Return all sentences one after the other, with pauses and noise."""
-    rng = np.random.default_rng(0)
-    parts: list[np.ndarray] = []
-    for record in records:
-        pause = np.zeros(round(rng.uniform(*PAUSES_SECONDS) * 16_000), np.float32)
-        parts += [heard(record).samples, pause]
+def long_recordings(records: list[Record], seconds: float, count: int) -> list[list[Record]]:
+    """Return `count` lists of sentences, each of about so many seconds with its pauses; sentences come in order."""
+    order, pause = itertools.cycle(records), sum(PAUSES_SECONDS) / 2
+    found = []
+    for _ in range(count):
+        chosen, length = [next(order)], 0.0
+        while (length := length + heard(chosen[-1]).duration_seconds + pause) < seconds:
+            chosen.append(next(order))
+        found.append(chosen)
+    return found
+
+
+def joined(records: list[Record], seed: int) -> Audio:
+    """Return the sentences one after the other, with pauses and noise."""
+    rng = np.random.default_rng(seed)
+    parts = [heard(records[0]).samples]
+    for record in records[1:]:
+        pause = np.zeros(round(rng.uniform(*PAUSES_SECONDS) * RATE), np.float32)
+        parts += [pause, heard(record).samples]
     samples = np.concatenate(parts)
-    return Audio((samples + NOISE * rng.standard_normal(len(samples))).astype(np.float32), 16_000)
+    return Audio((samples + NOISE * rng.standard_normal(len(samples))).astype(np.float32), RATE)
 
 
-def long_audio(checkpoint: str, records: list[Record], pieces: list[float | None], clock: Clock) -> list[list[str]]:
-    """Return a row for each length of pieces: real-time factor and word error rate; the first one by one."""
+def long_audio(checkpoint: str, records: list[Record], lengths: Lengths, clock: Clock) -> list[list[str]]:
+    """Return rows for each length of recording: sentences one by one, whole up to 20 s, and whole as in training."""
     recognise = make_pipeline("automatic-speech-recognition", model=checkpoint, device="cpu")
     recognise.system.decoding = DecodingConfig()
-    audio = long_recording(records)
-    reference = " ".join(record.text for record in records)
-    rng = np.random.default_rng(1)
-    alone = [heard(record) for record in records]
-    noisy = [Audio(a.samples + NOISE * rng.standard_normal(a.num_samples).astype(np.float32), 16_000) for a in alone]
-    ways: dict[str, Callable[[], str]] = {
-        "sentence by sentence": lambda: " ".join(one["text"] for one in recognise(noisy, batch_size=32)),
-        **{f"{s or 20:g} s at most": lambda s=s: recognise(audio, chunk_length_s=s or 0)["text"] for s in pieces},
-    }
+    longest = recognise.system.longest_piece_seconds
     rows = []
-    for name, run in ways.items():
-        start = clock()
-        text = run()
-        seconds = clock() - start
-        score = WER.score([reference], [text], normaliser=make_normaliser("spoken", "en"))
-        assert score.value is not None
-        missing = len(reference.split()) - len(text.split())
-        rows.append([name, f"{seconds / audio.duration_seconds:.4f}", f"{score.value:.1f}", f"{missing:+d}"])
+    for seconds, count in lengths:
+        chosen = long_recordings(records, seconds, count)
+        alone = [joined([record], seed) for seed, record in enumerate(itertools.chain(*chosen))]
+        audios = [joined(some, seed) for seed, some in enumerate(chosen)]
+        ways: dict[str, tuple[list[Audio], dict[str, float]]] = {
+            "sentence by sentence": (alone, {}),
+            f"{MAX_PIECE_SECONDS:g} s at most": (audios, {"chunk_length_s": MAX_PIECE_SECONDS}),
+            f"as in training, {longest:.1f} s at most": (audios, {}),
+        }
+        reference = " ".join(record.text for record in itertools.chain(*chosen))
+        for name, (given, options) in ways.items():
+            start = clock()
+            text = " ".join(one["text"] for one in recognise(given, batch_size=BATCH_SIZES[-1], **options))
+            factor = (clock() - start) / sum(audio.duration_seconds for audio in given)
+            score = WER.score([reference], [text], normaliser=make_normaliser("spoken", "en"))
+            assert score.value is not None
+            lacking = len(reference.split()) - len(text.split())
+            rows.append([f"{count} x {seconds:g} s", name, f"{factor:.3f}", f"{score.value:.1f}", f"{lacking:+d}"])
     return rows
 
 
@@ -167,24 +186,20 @@ def main(
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = RESULTS / "pipeline.md",
     rounds: Annotated[int, typer.Option(help="How often the candidates take turns.")] = 3,
     num_inputs: Annotated[int, typer.Option(help="Sentences in a batch, at most.")] = 16,
-    num_sentences: Annotated[int, typer.Option(help="Sentences in the long recording.")] = 100,
     quick: Annotated[bool, typer.Option(help="Few inputs, to see that it runs.")] = False,
 ) -> None:
     """Time the pipelines on one thread and write the tables."""
     machine, clock = measure_machine(num_threads=1, quick=quick), clock_for(1)
-    records = [record for record in read_corpus(corpus, "test") if record.language == "en"][
-        : 4 if quick else num_sentences
-    ]
+    records = [record for record in read_corpus(corpus, "test") if record.language == "en"]
     few = records[: 4 if quick else num_inputs]
     rounds, sizes = (2, (1, 2)) if quick else (rounds, (1, 8))
     with threads(1):
         tasks = jobs(checkpoint, SpeechSystem.from_pretrained(checkpoint), few)
         costs = [overhead(job, size, rounds, clock) for job in tasks for size in sizes]
         gains = [row for job in tasks for row in batches(job, rounds, clock)]
-        length = long_recording(records).duration_seconds
-        seams = long_audio(checkpoint, records, [3.0, 6.0, None], clock)
+        seams = long_audio(checkpoint, records, ((6.0, 2),) if quick else LENGTHS, clock)
     shortest, longest = PAUSES_SECONDS
-    options = f"--rounds {rounds} --num-inputs {num_inputs} --num-sentences {num_sentences}"
+    options = f"--rounds {rounds} --num-inputs {num_inputs}"
     command = f"python -m benchmarks.pipeline CHECKPOINT CORPUS {'--quick' if quick else options}"
     text = f"""# Pipelines
 
@@ -210,11 +225,11 @@ The same {len(few)} inputs by different `batch_size`.
 
 ## Long audio
 
-{len(records)} test sentences in one recording of {length:.0f} s, with pauses of {shortest} to {longest} s and noise at
--70 dB, recognised in pieces between pauses, of at most so many seconds (`chunk_length_s`). Missing words: of
-the reference less those written.
+Test sentences joined to recordings of so many seconds, with pauses of {shortest} to {longest} s and noise at -70 dB.
+What is longer than a piece may be is cut in its pauses. `20 s at most` is `chunk_length_s=20`, as for a checkpoint that
+does not say how long the speech of its training was. Missing words: those of the reference less those written.
 
-{table(["pieces", "real-time factor", "WER, %", "missing words"], seams)}
+{table(["recordings", "pieces", "real-time factor", "WER, %", "missing words"], seams)}
 """
     typer.echo(write_text(out, text))
 
