@@ -99,19 +99,38 @@ def soundstorm_fill(
 
     `codes` may hold anything at unknown frames. The other arguments are those of `soundstorm_decode`.
     """
-    B, T = condition.shape
-    K = model.config.num_codebooks
-    if len(iterations) != K or min(iterations) < 1:
-        raise ConfigError(f"iterations = {tuple(iterations)}, expected {K} numbers of passes, each at least 1")
-    unknown = unknown & length_mask(lengths, T)
 
     def logits_of(codes: Tensor, level: int) -> Tensor:
         return model(condition, codes, lengths, torch.full_like(lengths, level)).logits
 
-    generators = [generator] * B if isinstance(generator, torch.Generator) else list(generator)
-    masked = codes.masked_fill(unknown[:, None], model.mask_id)
-    filled = decode_levels(logits_of, masked, unknown, iterations, temperature=temperature, generators=generators)
-    return filled.masked_fill(~length_mask(lengths, T)[:, None], 0)
+    return _fill(logits_of, model, codes, unknown, lengths, iterations, temperature, generator)
+
+
+@torch.no_grad()
+def soundstorm_infill(
+    model: SoundStorm,
+    condition: Int[Tensor, "B T"],
+    codes: Int[Tensor, "B K T"],
+    unknown: Bool[Tensor, "B T"],
+    *,
+    lengths: Int[Tensor, " B"],
+    iterations: Sequence[int],
+    temperature: float = 1.0,
+    generator: torch.Generator | Sequence[torch.Generator],
+) -> Int[Tensor, "B K T"]:
+    """Return `codes` with the unknown frames filled, where known frames are no prompt but the same utterance.
+
+    While level q is made, the model sees levels up to q of them. So it is in training, where only a prompt, mostly
+    other speech, has levels above those of the masked frames: a model may have learnt that sound does not go on where
+    frames are known in full. The paper knows no such use. Arguments and result are those of `soundstorm_fill`.
+    """
+
+    def logits_of(codes: Tensor, level: int) -> Tensor:
+        is_above = torch.arange(codes.shape[1], device=codes.device)[:, None] > level
+        codes = codes.masked_fill(is_above, model.mask_id)
+        return model(condition, codes, lengths, torch.full_like(lengths, level)).logits
+
+    return _fill(logits_of, model, codes, unknown, lengths, iterations, temperature, generator)
 
 
 @torch.no_grad()
@@ -139,6 +158,27 @@ def fill_at_once(
     masked = codes.masked_fill(unknown[:, None], model.mask_id)
     vectors = model(condition, masked, lengths, torch.zeros_like(lengths)).vectors
     filled = torch.where(unknown[:, None], model.codes.quantise(vectors), masked)
+    return filled.masked_fill(~length_mask(lengths, T)[:, None], 0)
+
+
+def _fill(
+    logits_of: LogitsFunction,
+    model: SoundStorm,
+    codes: Int[Tensor, "B K T"],
+    unknown: Bool[Tensor, "B T"],
+    lengths: Int[Tensor, " B"],
+    iterations: Sequence[int],
+    temperature: float,
+    generator: torch.Generator | Sequence[torch.Generator],
+) -> Int[Tensor, "B K T"]:
+    """Mask what is unknown and decode it."""
+    B, K, T = codes.shape
+    if len(iterations) != K or min(iterations) < 1:
+        raise ConfigError(f"iterations = {tuple(iterations)}, expected {K} numbers of passes, each at least 1")
+    unknown = unknown & length_mask(lengths, T)
+    generators = [generator] * B if isinstance(generator, torch.Generator) else list(generator)
+    masked = codes.masked_fill(unknown[:, None], model.mask_id)
+    filled = decode_levels(logits_of, masked, unknown, iterations, temperature=temperature, generators=generators)
     return filled.masked_fill(~length_mask(lengths, T)[:, None], 0)
 
 

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.evidence.acoustic import quality, seams, windows
-from benchmarks.evidence.acoustic.edits import differing
+from benchmarks.evidence.acoustic.edits import differing, word_borders
 from benchmarks.evidence.acoustic.summary import CER, Claim
 from speechllm.audio import Audio
 from speechllm.generation.acoustic import AcousticDecoding
 from speechllm.generation.soundstorm_stage import _Utterance, soundstorm_codes
 from speechllm.generation.voice import VoicePrompt
 from speechllm.models.soundstorm import SoundStorm
+from speechllm.tokenizers.ctc_alignment import LetterSpan
 from tests.support.tiny import NUM_CODES, tiny_acoustic
 
 RATE = 16_000
@@ -52,10 +53,15 @@ def test_a_jump_is_a_difference_of_the_sides():
     other=st.lists(st.integers(0, 3), max_size=4),
 )
 def test_what_differs_is_a_span_that_can_be_put_in_the_others_place(start, end, one, other):
-    a, b = (np.array([*start, *middle, *end], np.int64) for middle in (one, other))
+    a, b = ([*start, *middle, *end] for middle in (one, other))
     (first, last), (from_, until) = differing(a, b), differing(b, a)
-    assert np.array_equal(np.concatenate((a[:first], b[from_:until], a[last:])), b)
+    assert [*a[:first], *b[from_:until], *a[last:]] == b
     assert last - first <= len(one)
+
+
+def test_words_meet_in_the_middle_of_the_blank_between_them():
+    spans = [LetterSpan(letter, i / 10, (i + 1) / 10) for i, letter in enumerate("a cat")]
+    assert word_borders(spans, 0.6) == pytest.approx([0.0, 0.15, 0.6])
 
 
 @pytest.mark.parametrize("prompted", [True, False])

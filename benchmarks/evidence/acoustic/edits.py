@@ -3,11 +3,13 @@
     measure_infilling(seed=0, budget=budget, folders=folders)       # results/infilling-0.json
     measure_conversion(seed=0, budget=budget, folders=folders)      # results/conversion-0.json
 
-Infilling: two sentences that differ in one slot (`minimal_pairs.py`), both spoken by one voice and both by another. The
-span of the first sentence in which their codes differ is replaced by the codes of the second sentence *in the other
-voice*: all that is known of the own voice is what stands around the gap.
+Infilling: two sentences that differ in a word or a few (`minimal_pairs.py`), both spoken by one voice and both by
+another. Those words of the first sentence are replaced by the codes of the second's *in the other voice*: all that is
+known of the own voice is what stands around the gap. When words are said the CTC encoder under the semantic codes knows
+(`tokenizers/ctc_alignment.py`): its codes themselves differ far beyond the words, as each hears its surroundings.
 
     series "<system>/<what>"       system: infilled, said whole (all of it anew, the first sentence as the voice),
+                                   cut and pasted (the acoustic codes of the second sentence's words in the gap),
                                    codec copy of the second sentence, codec copy of the first sentence
     what     cer (against the second sentence), jump and click at both ends of the span, surroundings (similarity of the
              span to the rest), kept (share of the codes outside the span that are the recording's, to the bit)
@@ -17,6 +19,7 @@ Conversion: sentences of the test splits in the voice of somebody else.
     series "<split>/<system>/<what>"    system: converted, own voice, codec copy; what: cer, source voice, target voice
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +32,15 @@ from benchmarks.evidence.acoustic.voices import COPY, next_speaker
 from benchmarks.evidence.acoustic.world import LANGUAGE, Series, World, save_series
 from benchmarks.evidence.parts import use_one_thread
 from speechllm.audio import Audio
+from speechllm.errors import ConfigError
 from speechllm.generation.acoustic import AcousticDecoding
 from speechllm.generation.soundstorm_stage import infill_codes
 from speechllm.generation.voice import VoicePrompt
+from speechllm.tokenizers.ctc_alignment import LetterSpan, align_letters
+from speechllm.tokenizers.ctc_encoder import CTCFeatures
 
-INFILLED, WHOLE, SECOND, FIRST = "infilled", "said whole", "codec copy of the second", "codec copy of the first"
+INFILLED, WHOLE, PASTED = "infilled", "said whole", "cut and pasted"
+SECOND, FIRST = "codec copy of the second", "codec copy of the first"
 CONVERTED, RESPOKEN = "converted", "own voice"
 MIN_SPAN_SECONDS = 0.6
 "Of the sound that is compared with its surroundings; a shorter span takes some of them with it."
@@ -52,7 +59,7 @@ class Edit:
 
 
 def measure_infilling(seed: int, budget: Budget, folders: Folders) -> None:
-    """Replace the slot in which two sentences differ."""
+    """Replace the words in which two sentences differ."""
     use_one_thread()
     world = World.load(seed, budget, folders)
     pairs = minimal_pairs(budget.num_edits, avoid=training_texts(world.folders), seed=seed)
@@ -60,7 +67,7 @@ def measure_infilling(seed: int, budget: Budget, folders: Folders) -> None:
     spoken = speak_pairs(pairs, num_speakers=num_speakers, seed=seed)
     edits = [edit for pair in spoken if (edit := _edit(world, pair)) is not None]
     series: dict[str, Series] = {f"{INFILLED}/kept": [(float(a), float(b)) for a, b in (edit.kept for edit in edits)]}
-    for system in (INFILLED, WHOLE, SECOND, FIRST):
+    for system in (INFILLED, WHOLE, PASTED, SECOND, FIRST):
         audios = [edit.audios[system] for edit in edits]
         heard = world.ears.judge.transcribe(audios, LANGUAGE)
         series[f"{system}/cer"] = world.ears.errors_of([edit.text for edit in edits], heard)
@@ -73,41 +80,72 @@ def measure_infilling(seed: int, budget: Budget, folders: Folders) -> None:
 
 
 def _edit(world: World, pair: SpokenPair) -> Edit | None:
-    """Return a pair as an edit of its first sentence; None if their codes leave nothing to replace."""
-    first, second, *others = world.tokenizer.encode([*pair.first, *pair.other])
-    repeat, model = world.soundstorm.config.frames_per_condition, world.soundstorm
-    speech = _encoded(world, pair.first[0], first)
-    first = speech.semantic_codes
-    (start, stop), (from_, until) = differing(first, second), differing(*reversed(others))
-    new = others[1][from_:until]
-    if stop == start or len(new) == 0:
+    """Return a pair as an edit of its first sentence; None if the words to put in have no codes."""
+    repeat, model, rate = world.soundstorm.config.frames_per_condition, world.soundstorm, world.tokenizer.frame_rate
+    takes = [*pair.first, pair.other[1]]
+    speech, second, other = (
+        _encoded(world, audio, codes) for audio, codes in zip(takes, world.tokenizer.encode(takes), strict=True)
+    )
+    first_text, second_text = (text.split() for text in pair.texts)
+    first_words, second_words = differing(first_text, second_text), differing(second_text, first_text)
+    (start, stop), (own_start, own_stop), (from_, until) = (
+        code_span(world, audio, text, words, len(spoken.semantic_codes))
+        for audio, text, words, spoken in (
+            (pair.first[0], pair.texts[0], first_words, speech),
+            (pair.first[1], pair.texts[1], second_words, second),
+            (pair.other[1], pair.texts[1], second_words, other),
+        )
+    )
+    new = other.semantic_codes[from_:until]
+    if len(new) == 0:
         return None
     made = infill_codes(model, speech, (start, stop), new, AcousticDecoding(), seed=world.seed)
-    tail = (len(speech.semantic_codes) - stop) * repeat
-    outside = [made[:, : start * repeat], made[:, made.shape[1] - tail :]]
-    originals = [speech.acoustic_codes[:, : start * repeat], speech.acoustic_codes[:, stop * repeat :]]
-    same = sum(int((a == b).sum()) for a, b in zip(outside, originals, strict=True))
-    codes = np.concatenate((first[:start], new, first[stop:]))
+    before, after = speech.acoustic_codes[:, : start * repeat], speech.acoustic_codes[:, stop * repeat :]
+    outside = [made[:, : start * repeat], made[:, made.shape[1] - after.shape[1] :]]
+    same = sum(int((a == b).sum()) for a, b in zip(outside, (before, after), strict=True))
+    codes = np.concatenate((speech.semantic_codes[:start], new, speech.semantic_codes[stop:]))
     (whole,) = world.speak(model, [codes], [world.prompt(model, pair.first[0])])
+    pasted = np.concatenate((before, second.acoustic_codes[:, own_start * repeat : own_stop * repeat], after), axis=1)
     audios = {
         INFILLED: world.decode([made])[0],
         WHOLE: whole,
+        PASTED: world.decode([pasted])[0],
         SECOND: world.copy(pair.first[1]),
         FIRST: world.copy(pair.first[0]),
     }
-    end, real_end = len(second) - (len(first) - stop), start + len(new)
-    ends = {INFILLED: real_end, WHOLE: real_end, SECOND: end, FIRST: stop}
-    rate = world.tokenizer.frame_rate
-    spans = {system: (start / rate, code / rate) for system, code in ends.items()}
-    return Edit(pair.texts[1], audios, spans, (same, sum(part.size for part in originals)))
+    spans = {
+        INFILLED: (start, start + len(new)),
+        WHOLE: (start, start + len(new)),
+        PASTED: (start, start + own_stop - own_start),
+        SECOND: (own_start, own_stop),
+        FIRST: (start, stop),
+    }
+    seconds = {system: (a / rate, b / rate) for system, (a, b) in spans.items()}
+    return Edit(pair.texts[1], audios, seconds, (same, before.size + after.size))
 
 
-def differing(one: np.ndarray, other: np.ndarray) -> tuple[int, int]:
-    """Return the span of `one` outside which both have the same codes, at the start and at the end."""
+def differing(one: Sequence[object], other: Sequence[object]) -> tuple[int, int]:
+    """Return the span of `one` outside which both have the same, at the start and at the end."""
     shorter = min(len(one), len(other))
     start = next((i for i in range(shorter) if one[i] != other[i]), shorter)
     same = next((i for i in range(shorter - start) if one[-1 - i] != other[-1 - i]), shorter - start)
     return start, len(one) - same
+
+
+def code_span(world: World, audio: Audio, text: str, words: tuple[int, int], num_codes: int) -> tuple[int, int]:
+    """Return the semantic codes in which words `words[0]` to `words[1]` (not included) of a text are said."""
+    features = world.tokenizer.feature_extractor
+    if not isinstance(features, CTCFeatures):
+        raise ConfigError("words are found by the CTC encoder under the semantic codes; the tokenizer has none")
+    borders = word_borders(align_letters(features, audio, text), audio.duration_seconds)
+    start, stop = (min(num_codes, round(borders[word] * world.tokenizer.frame_rate)) for word in words)
+    return start, stop
+
+
+def word_borders(letters: Sequence[LetterSpan], duration_seconds: float) -> list[float]:
+    """Return the seconds at which words begin, in the middle of the blanks before them, and the end of the last."""
+    blanks = [(span.start_seconds + span.end_seconds) / 2 for span in letters if span.letter == " "]
+    return [0.0, *blanks, duration_seconds]
 
 
 def _encoded(world: World, audio: Audio, semantic: np.ndarray) -> VoicePrompt:

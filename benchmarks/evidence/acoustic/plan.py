@@ -77,7 +77,7 @@ class Budget:
     "Speakers of each split whose speech is streamed."
     stream_seconds: float = 6.0
     "Of their sentences, end to end."
-    num_edits: int = 10
+    num_edits: int = 20
     "Sentences in which a span is said anew."
     num_converted: int = 10
     "Sentences of each split that are said in another's voice."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.evidence.acoustic.dialogues import BEFORE, BY_TURNS, ONE_PASS, UNMARKED
-from benchmarks.evidence.acoustic.edits import CONVERTED, INFILLED, RESPOKEN, SECOND, WHOLE
+from benchmarks.evidence.acoustic.edits import CONVERTED, INFILLED, PASTED, RESPOKEN, SECOND, WHOLE
 from benchmarks.evidence.acoustic.plot import bars
 from benchmarks.evidence.acoustic.quality import ALL, JUMP, pool
 from benchmarks.evidence.acoustic.streaming import OFFLINE, STREAMED
@@ -38,9 +38,9 @@ def draw_quality(results: Results, path: Path) -> Path:
         for start, systems in (
             (f"windows/{ALL}/{PROMPTED}", (WINDOWS, WITHOUT_WINDOWS)),
             (f"streaming/{ALL}", (STREAMED, OFFLINE)),
-            ("infilling", (INFILLED, SECOND, WHOLE)),
+            ("infilling", (INFILLED, SECOND, PASTED, WHOLE)),
         )
-        for name, colour in zip(systems, (OURS, BESIDE, BESIDE), strict=False)
+        for name, colour in zip(systems, (OURS, BESIDE, BESIDE, BESIDE), strict=False)
     ]
     for panel, measure, what in ((panels[0, 2], CER, "cer"), (panels[1, 2], JUMP, "jump")):
         bars(panel, [(name, _values(pooled, f"{key}/{what}", measure), colour) for name, key, colour in sides])

@@ -153,9 +153,27 @@ def test_infilling_sees_both_sides(monkeypatch):
     # Ten codes a window: two new, four on each side.
     expected = np.concatenate((speech.semantic_codes[6:10], new, speech.semantic_codes[13:17]))
     assert np.array_equal(condition[0].numpy(), np.repeat(expected, REPEAT))
-    assert np.array_equal(codes[0, :, :8].numpy(), speech.acoustic_codes[:, 12:20])
-    assert np.array_equal(codes[0, :, 12:].numpy(), speech.acoustic_codes[:, 26:34])
+    assert np.array_equal(codes[0, 0, :8].numpy(), speech.acoustic_codes[0, 12:20])
+    assert np.array_equal(codes[0, 0, 12:].numpy(), speech.acoustic_codes[0, 26:34])
     assert (codes[0, :, 8:12] == N).all()
+
+
+def test_surroundings_of_a_span_are_seen_up_to_the_level_that_is_made(monkeypatch):
+    """What training shows beside masked frames; behind a prompt alone are all levels known."""
+    model, speech = make_model(), VoicePrompt(semantic(12), sound(12))
+    seen, forward = [], SoundStorm.forward
+
+    def spy(self, condition, codes, lengths, level):
+        seen.append((int(level[0]), codes[0].clone()))
+        return forward(self, condition, codes, lengths, level)
+
+    monkeypatch.setattr(SoundStorm, "forward", spy)
+    infill_codes(model, speech, (4, 7), semantic(3, seed=9), AcousticDecoding(first_iterations=1), seed=0)
+    assert [level for level, _ in seen] == list(range(K))
+    outside = np.r_[0 : 4 * REPEAT, 7 * REPEAT : 12 * REPEAT]
+    for level, codes in seen:
+        assert np.array_equal(codes[: level + 1, outside].numpy(), speech.acoustic_codes[: level + 1, outside])
+        assert (codes[level + 1 :] == N).all()
 
 
 ANN, BOB = VoicePrompt(semantic(4, 1), sound(4, 1)), VoicePrompt(semantic(5, 2), sound(5, 2))
