@@ -35,7 +35,7 @@ TASKS = {
     "text-to-audio": "TextToSpeechPipeline",
 }
 "Task -> class in `ENTRY`."
-DISTRIBUTIONS = {"yaml": "pyyaml"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml"}
 "Packages whose name on the index is not the one that is imported."
 STUB = "array_shapes"
 STUB_TEXT = '''"""Stands in for jaxtyping: annotations say shapes, and nothing checks them here."""

@@ -137,17 +137,18 @@ def _language_lists(
 ) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Return the lists From and To, which hold what the chosen task was trained for."""
 
-    def fitting(name: str, source: str, target: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def fitting(name: str, source: str, target: str) -> tuple[dict[str, Any], dict[str, Any]]:
         start = _among(demo.offers.sources(tasks[name]), source, languages[0])
         codes = demo.offers.targets(tasks[name], start["value"])
-        return start, {**_among(codes, target, languages[1]), "visible": bool(codes)}
+        # Out of sight it keeps some languages: the page may still send one while the list goes.
+        return start, {**_among(codes or demo.offers.languages, target, languages[1]), "visible": bool(codes)}
 
     first, second = fitting(str(task.value), *languages)
     with gr.Row():
         source = gr.Dropdown(**first, label="From", elem_id=f"{kind}-from")
         target = gr.Dropdown(**second, label="To", elem_id=f"{kind}-to")
 
-    def update(name: str, source: str, target: str | None) -> tuple[Any, Any]:
+    def update(name: str, source: str, target: str) -> tuple[Any, Any]:
         start, end = fitting(name, source, target)
         return gr.update(**start), gr.update(**end)
 
@@ -156,7 +157,7 @@ def _language_lists(
     return source, target
 
 
-def _among(codes: Sequence[str], *wanted: str | None) -> dict[str, Any]:
+def _among(codes: Sequence[str], *wanted: str) -> dict[str, Any]:
     """Return languages to choose from, by name, and the one that is chosen: the first that is wanted and there."""
     choices = [(LANGUAGE_NAMES.get(code, code), code) for code in codes]
     return {"choices": choices, "value": next((code for code in (*wanted, *codes) if code in codes), None)}

@@ -6,9 +6,11 @@ Once in a process that has speechllm, and once in one that has not and trusts th
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +240,12 @@ def test_the_card_says_how_to_use_it(hub: FakeHub, saved: Path, tmp_path: Path):
     assert CliRunner().invoke(app, ["push", str(saved), REPO]).exit_code == 0
     assert not [name for name in hub.repositories[REPO].files if name.endswith(".py")], "old code goes with the commit"
     assert "custom_pipelines" not in hub.repositories[REPO].files["config.json"].decode()
+
+
+def test_what_must_be_installed_has_the_names_of_the_package_index(folder: Path):
+    """They are among our own dependencies, by the name that these have there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = {re.split(r"[<>=!\[; ]", line)[0] for line in project["dependencies"]}
+    wanted = remote_code_files(folder)["speechllm_code/requirements.txt"].decode().split()
+    assert {"torch", "transformers", "scikit-learn"} <= set(wanted)
+    assert set(wanted) <= ours

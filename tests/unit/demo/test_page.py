@@ -72,11 +72,15 @@ def address(tmp_path_factory, asked):
 
 
 @pytest.fixture(scope="module")
-def page(address):
+def page(address, recording):
     from playwright.sync_api import sync_playwright
 
+    microphone = (
+        "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={recording}",
+    )  # fmt: skip
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *microphone])
         opened = browser.new_page(viewport={"width": 1280, "height": 1000})
         opened.requested, opened.faults = [], []
         opened.on("request", lambda request: opened.requested.append(request.url))
@@ -109,6 +113,27 @@ def test_a_person_translates_speech_and_hears_it(page, recording):
     player = page.locator("#speech-out audio[src^=blob]")
     assert player.evaluate("player => player.duration") >= 2.4
     player.evaluate("player => player.play()")
+
+
+def test_a_person_speaks_into_the_microphone(page):
+    page.get_by_role("tab", name="Speech").click()
+    heard = page.locator("#speech-in")
+    heard.get_by_label("Clear").click()
+    heard.get_by_label("Record audio").click()
+    heard.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(1500)
+    heard.get_by_role("button", name="Stop", exact=True).first.click()
+    heard.get_by_label("Download").wait_for()
+    page.get_by_label("transcribe").first.check()
+    page.locator("#speech-to").wait_for(state="hidden")
+    page.locator("#speech-run").click()
+    # The spectrogram of what was recorded, and none of speech: this task writes.
+    page.wait_for_function("document.querySelectorAll('#speech-pictures img').length == 1")
+    label, seconds = page.locator("#speech-pictures figcaption").inner_text().removesuffix(" s").split(", ")
+    assert label == "recording"
+    assert 0.5 <= float(seconds) <= 30.0
+    assert value(page, "speech-transcript").input_value()
+    assert value(page, "speech-translation").input_value() == ""
 
 
 def test_a_voice_needs_the_box_to_be_ticked(page, recording):

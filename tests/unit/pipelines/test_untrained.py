@@ -168,4 +168,4 @@ def test_the_demo_offers_what_was_trained(system: SpeechSystem):
                     for ways, code in zip(known[task], (source, target), strict=False):
                         system.trained_tag(ways, code or source, target)
     with pytest.raises(UntrainedError):
-        demo.text("hello", "speak", "en", None)
+        demo.text("hello", "speak", "en", "fr")
