@@ -283,7 +283,6 @@ class ShardWriter(Generic[T]):
         self._found: dict[str, ShardEntry] = {}
         self._finished: dict[str, ShardEntry] = {}
         self._num_saved = 0
-        _attempt(lambda: self.folder.mkdir(parents=True, exist_ok=True), self.folder)
         existing = _load_manifest(self.folder)
         self._was_complete = existing is not None and existing.complete
         if existing is not None:
@@ -411,6 +410,8 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
     def write() -> None:
         try:
+            # Not before there is something to write: a source that fails at its first record leaves no folder behind.
+            path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
                 file.write(content)
                 file.flush()

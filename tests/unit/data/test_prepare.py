@@ -101,6 +101,16 @@ def test_raise_stops_at_the_first_bad_record(tmp_path):
         prepare_corpus([record(0), record(1, id="broken", audio=b"bad")], tmp_path, on_error="raise")
 
 
+def test_a_source_that_fails_at_once_leaves_no_folder(tmp_path):
+    def broken():
+        raise DataError("no such table")
+        yield
+
+    with pytest.raises(DataError, match="no such table"):
+        prepare_corpus(broken(), tmp_path / "made" / "corpus")
+    assert not (tmp_path / "made").exists()
+
+
 def test_hours_are_those_of_the_audio(tmp_path):
     report = prepare_corpus([record(i, audio=encode_flac(tone(1.5))) for i in range(4)], tmp_path)
     assert report.hours["en"] == pytest.approx(6 / 3600)
