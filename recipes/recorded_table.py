@@ -16,10 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from speechllm.evaluation.report import format_number
-from speechllm.evaluation.results import CODEC_COPY, MODEL, ORIGINAL, RESYNTHESIS, SYSTEM_MEANING
+from speechllm.evaluation.results import CODEC_COPY, MODEL, ORIGINAL, RESYNTHESIS, SHUFFLED, SYSTEM_MEANING
 from speechllm.training.planning import markdown
 
-COLUMNS = (MODEL, RESYNTHESIS, CODEC_COPY, ORIGINAL)
+COLUMNS = (MODEL, SHUFFLED, RESYNTHESIS, CODEC_COPY, ORIGINAL)
 LEFT_OUT = ("chrF", "speaker similarity")
 "How scores begin that stand in the report and not on this page."
 NOT_MEASURED = "Not measured: the ceiling of translation, text MT of the reference; no MT model was at hand."
@@ -40,8 +40,8 @@ def results_page(results: Mapping[str, Any], title: str) -> str:
         f"after {perplexity['after']:.0f}.",
         *(f"## {name}\n\n{report_table(report)}" for name, report in results["reports"].items()),
         "\n".join(f"- **{name}**: {SYSTEM_MEANING[name]}" for name in COLUMNS),
+        "\n".join(f"- {note}" for note in _notes(results["reports"])),
         NOT_MEASURED,
-        *(f"- {note}" for note in _notes(results["reports"].values())),
         f"## What it took\n\n{steps_table(results['steps'])}",
     ]
     return "\n\n".join(parts) + "\n"
@@ -59,20 +59,25 @@ def listening_table(tests: Sequence[Mapping[str, Any]]) -> str:
 
 
 def report_table(report: Mapping[str, Any]) -> str:
-    """Return a row for each metric of each task; columns that no row fills are left out."""
+    """Return a row for each metric of each task; columns that no row fills are left out.
+
+    `items` is the model's number, or of what else stands first in the row; cells with another say so.
+    """
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for one in report["measurements"]:
         score = one["score"]
         if score["name"].startswith(LEFT_OUT) or one["system"] not in COLUMNS:
             continue
-        key = (f"[{one['task']}]", one["direction"], score["name"], str(score["num_scored"]))
-        rows.setdefault((one["output"], *key[:3]), {"items": key[3]})[one["system"]] = cell(score)
+        key = (one["output"], f"[{one['task']}]", one["direction"], score["name"])
+        cells = rows.setdefault(key, {"items": str(score["num_scored"])})
+        fewer = "" if cells["items"] == str(score["num_scored"]) else f" (n {score['num_scored']})"
+        cells[one["system"]] = cell(score) + fewer
     filled = [name for name in COLUMNS if any(name in cells for cells in rows.values())]
     lines = [
-        [task, direction, metric, cells["items"], *(cells.get(name, "") for name in filled)]
-        for (_, task, direction, metric), cells in rows.items()
+        [task, direction, output.replace("_", " "), metric, cells["items"], *(cells.get(name, "") for name in filled)]
+        for (output, task, direction, metric), cells in rows.items()
     ]
-    return markdown(["task", "direction", "metric", "items", *filled], lines)
+    return markdown(["task", "direction", "scored", "metric", "items", *filled], lines)
 
 
 def steps_table(steps: Mapping[str, Mapping[str, float]]) -> str:
@@ -119,11 +124,15 @@ def _as_score(found: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return {**found, "value": found["difference"]} if found is not None and "difference" in found else found
 
 
-def _notes(reports: Any) -> list[str]:
-    """Return what a reader must know of the scores."""
-    found = [m for report in reports for m in report["measurements"]]
-    reasons = {f"n/a: {m['score']['reason']}" for m in found if m["score"]["value"] is None}
-    return sorted({m["note"] for m in found if m["note"]} | reasons)
+def _notes(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what a reader must know of the scores of each report, once."""
+    notes = []
+    for name, report in reports.items():
+        found = report["measurements"]
+        reasons = {f"n/a: {m['score']['reason']}" for m in found if m["score"]["value"] is None}
+        said = {part for m in found for part in m["note"].split("; ") if part and not part.startswith("transcribed by")}
+        notes += [f"{name}: {note}" for note in sorted(said | reasons)]
+    return notes
 
 
 def main(

@@ -172,7 +172,7 @@ def _check_published(results):
         m["score"] for m in results["reports"]["text"]["measurements"]
         if (m["task"], m["direction"], m["system"]) == ("TTS", "en", MODEL) and m["score"]["name"] == "CER by second"
     ]  # fmt: skip
-    assert f"| [TTS] | en | CER by second | 2 | {cell(score)} |" in page
+    assert f"| [TTS] | en | audio | CER by second | 2 | {cell(score)} |" in page
     figures = expected_figures(results)
     assert figures["reports"]["text"]["TTS en audio CER by second model"] == cell(score)
     assert figures["tests"]["text"]["gain"].startswith(f"{asr['gain']['difference']:.1f}"[:3])
