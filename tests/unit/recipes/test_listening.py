@@ -71,6 +71,32 @@ def test_a_deaf_model_gains_nothing(monkeypatch, checkpoint, spoken):
     assert result.gain.difference == 0
 
 
+class OneOne:
+    """Hears the same in everything."""
+
+    def __init__(self, language="en"):
+        self.language = language
+
+    def speaks(self, language):
+        return language == self.language
+
+    def transcribe(self, audios, language):
+        return ["one one" for _ in audios]
+
+
+def test_the_second_ceiling_is_that_of_a_recogniser_of_the_language(monkeypatch, checkpoint, spoken):
+    answers(monkeypatch, lambda prompt: "")
+    config = ListeningConfig(moonshine=True)
+    monkeypatch.setattr("recipes.listening.MoonshineJudge", OneOne)
+    (result,) = measure_listening(checkpoint, [spoken], config)
+    assert (result.ceiling, result.second_ceiling and result.second_ceiling.value) == (None, pytest.approx(80.0))
+    (unasked,) = measure_listening(checkpoint, [dataclasses.replace(spoken, ceiling=False)], config)
+    assert unasked.second_ceiling is None
+    monkeypatch.setattr("recipes.listening.MoonshineJudge", lambda: OneOne("fr"))
+    (foreign,) = measure_listening(checkpoint, [spoken], config)
+    assert foreign.second_ceiling is None
+
+
 def test_references_that_were_trained_on_are_counted(monkeypatch, checkpoint, spoken):
     answers(monkeypatch, lambda prompt: "one one")
     (seen,) = measure_listening(checkpoint, [spoken], ListeningConfig(), [spoken.tokens])

@@ -1,5 +1,6 @@
 """The card of a listening recipe holds the measured scores, and nothing that was not measured."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,29 @@ def test_other_results_are_refused():
         listening_report({"steps": {}}, ENVIRONMENT)
 
 
-def test_the_card_that_lies_here_is_of_this_form():
-    card = ModelCard.load(ROOT / "model_cards" / "recorded_small.md")
-    assert card.data.model_name == "recorded_small"
-    assert {r.dataset_config for r in card.data.eval_results or []} == {"en", "fr", "es"}
+@pytest.mark.parametrize(
+    ("name", "model", "languages"),
+    [
+        ("recorded_small", "recorded_small", {"en", "fr", "es"}),
+        ("smollm2_whisper", "smollm2_whisper_cpu", {"en", "fr", "fr-en"}),
+    ],
+)
+def test_the_cards_that_lie_here_are_of_this_form(name, model, languages):
+    card = ModelCard.load(ROOT / "model_cards" / f"{name}.md")
+    assert card.data.model_name == model
+    assert {r.dataset_config for r in card.data.eval_results or []} == languages
+
+
+def test_page_card_and_expected_figures_of_the_run_agree():
+    expected = json.loads((ROOT / "recipes" / "smollm2_whisper" / "expected.json").read_text(encoding="utf-8"))
+    page = (ROOT / "benchmarks" / "results" / "smollm2_whisper.md").read_text(encoding="utf-8")
+    card = (ROOT / "model_cards" / "smollm2_whisper.md").read_text(encoding="utf-8")
+    assert expected["command"] in page
+    assert expected["command"] in card
+    for found in expected["tests"].values():
+        assert f"| {found['real']} | {found['shuffled']} | {found['gain']} |" in page
+        assert found["real"] in card
+    for figures in expected["reports"].values():
+        for name, figure in figures.items():
+            assert figure in card, name
+            assert figure in page or "chrF" in name or "similarity" in name, name
