@@ -131,13 +131,13 @@ def batches(job: Job, rounds: int, clock: Clock) -> list[list[str]]:
 
 
 def long_recordings(records: list[Record], seconds: float, count: int) -> list[list[Record]]:
-    """Return `count` lists of sentences, each of about so many seconds with its pauses; sentences come in order."""
-    order, pause = itertools.cycle(records), sum(PAUSES_SECONDS) / 2
-    found = []
+    """Return `count` lists of sentences, each of at most so many seconds with its pauses; sentences come in order."""
+    order, longest_pause = itertools.cycle(records), PAUSES_SECONDS[1]
+    found, record = [], next(order)
     for _ in range(count):
-        chosen, length = [next(order)], 0.0
-        while (length := length + heard(chosen[-1]).duration_seconds + pause) < seconds:
-            chosen.append(next(order))
+        chosen, length = [record], heard(record).duration_seconds
+        while (length := length + longest_pause + heard(record := next(order)).duration_seconds) <= seconds:
+            chosen.append(record)
         found.append(chosen)
     return found
 
@@ -225,9 +225,10 @@ The same {len(few)} inputs by different `batch_size`.
 
 ## Long audio
 
-Test sentences joined to recordings of so many seconds, with pauses of {shortest} to {longest} s and noise at -70 dB.
-What is longer than a piece may be is cut in its pauses. `20 s at most` is `chunk_length_s=20`, as for a checkpoint that
-does not say how long the speech of its training was. Missing words: those of the reference less those written.
+Test sentences joined to recordings of at most so many seconds, with pauses of {shortest} to {longest} s and noise at
+-70 dB. What is longer than a piece may be is cut in its pauses. `20 s at most` is `chunk_length_s=20`, as for a
+checkpoint that does not say how long the speech of its training was. Missing words: those of the reference less those
+written.
 
 {table(["recordings", "pieces", "real-time factor", "WER, %", "missing words"], seams)}
 """
