@@ -47,6 +47,8 @@ MEAN_CODES = 31
 "Codes of a side that is trained on: 2.5 s at the quickstart's 12.5 Hz."
 WORDS = ("turn", "the", "red", "lamp", "on", "in", "small", "kitchen", "and", "close", "every", "window", "at", "nine")
 MIB = 2**20
+DRAWN, TIMED = 10_000, 5_000
+"Examples that are drawn to see what is held, and in each round to see how long they take."
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def in_a_process(part: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(part, *arguments).result()
 
 
-def measure(scale: int, num_examples: int, rounds: int, scratch: Path) -> tuple[list[list[str]], list[str]]:
+def measure(scale: int, drawn: int, rounds: int, scratch: Path) -> tuple[list[list[str]], list[str]]:
     """Return the rows of the memory table, and the row of the speed table, for one size of corpus."""
     folder, count = scratch / str(scale), num_sentences() * scale
     folder.mkdir()
@@ -242,8 +244,8 @@ def measure(scale: int, num_examples: int, rounds: int, scratch: Path) -> tuple[
     held = {
         part.__name__: in_a_process(part, count, folder) for part in (prepare, tokenise, write_rows, unpack)
     }  # fmt: skip
-    held["train"] = in_a_process(draw, count, folder, num_examples)
-    held["train, rows held"] = in_a_process(draw, count, folder, num_examples, HeldRows)
+    held["train"] = in_a_process(draw, count, folder, drawn)
+    held["train, rows held"] = in_a_process(draw, count, folder, drawn, HeldRows)
     rows = [
         [
             name.replace("_", " "),
@@ -255,11 +257,11 @@ def measure(scale: int, num_examples: int, rounds: int, scratch: Path) -> tuple[
         ]
         for name, one in held.items()
     ]
-    found = in_a_process(speed, count, folder, num_examples, rounds)
+    found = in_a_process(speed, count, folder, min(drawn, TIMED), rounds)
     return rows, [f"{count:,}", found[0].show(0), found[1].show(0), found[2].show(2)]
 
 
-def results(described: str, command: str, num_examples: int, memory: Sequence[list[str]], fast: Any) -> str:
+def results(described: str, command: str, memory: Sequence[list[str]], fast: Any) -> str:
     """Return the page."""
     header = ["part", "rows", "private, MiB", "file-backed, MiB", "written, MiB", "seconds"]
     parts = [
@@ -274,12 +276,12 @@ takes back when it is short of memory.""",
   encoder.
 - write rows: shards of token rows as long as the quickstart's, to train on.
 - unpack: what the first training on a machine does with them.
-- train: the quickstart's seven tasks over these rows, {num_examples:,} examples drawn and packed.
+- train: the quickstart's seven tasks over these rows, {DRAWN:,} examples drawn and packed.
 - train, rows held: the same, with every row as a Python object.""",
         table(header, memory),
         "## Speed",
         f"""Tokens a second of one core that examples are read, encoded and packed with, from disk and from rows
-that are held, in turns on the same {num_examples:,} examples; median (min to max) over rounds, the last column formed
+that are held, in turns on the same {TIMED:,} examples; median (min to max) over rounds, the last column formed
 round by round.""",
         table(["rows", "from disk", "held", "disk / held"], fast),
     ]
@@ -292,17 +294,17 @@ def main(
     quick: Annotated[bool, typer.Option(help="Tiny sizes, to see that it runs.")] = False,
 ) -> None:
     """Measure and write the tables."""
-    num_examples, scales = (300, (1,)) if quick else (20_000, (1, 100))
+    drawn, scales = (300, (1,)) if quick else (DRAWN, (1, 100))
     machine = measure_machine(num_threads=1, quick=quick)
     memory: list[list[str]] = []
     fast: list[list[str]] = []
     with tempfile.TemporaryDirectory() as scratch:
         for scale in scales:
-            rows, row = measure(scale, num_examples, 1 if quick else rounds, Path(scratch))
+            rows, row = measure(scale, drawn, 1 if quick else rounds, Path(scratch))
             memory += rows
             fast.append(row)
     command = f"python -m benchmarks.memory{' --quick' if quick else f' --rounds {rounds}'}"
-    typer.echo(write_text(out, results(machine.describe(), command, num_examples, sorted(memory, key=_part), fast)))
+    typer.echo(write_text(out, results(machine.describe(), command, sorted(memory, key=_part), fast)))
 
 
 def _part(row: list[str]) -> int:

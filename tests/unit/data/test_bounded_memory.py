@@ -85,5 +85,5 @@ def test_the_benchmark_sees_what_is_held():
         held = np.ones(40 * 2**20, np.uint8)
     assert watch.held().private >= 36
     assert held.sum() > 0
-    page = results("a machine", "a command", 3, [["train", "1", "2", "3", "4", "5"]], [["1", "2", "3", "4"]])
+    page = results("a machine", "a command", [["train", "1", "2", "3", "4", "5"]], [["1", "2", "3", "4"]])
     assert f"{quickstart().corpus['num_sentences']:,}" in page
