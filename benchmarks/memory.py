@@ -107,7 +107,7 @@ class HeldRows(RowStore):
     def _rows_of(self, batch: int) -> Iterator[TokenRow]:
         return (RowStore.row(self, batch, place) for place in range(self._reader.get_batch(batch).num_rows))
 
-    def row(self, batch: int, place: int) -> TokenRow:
+    def row(self, batch: int, place: int, columns: Sequence[str] = ()) -> TokenRow:
         """Return a row that is held."""
         return self._rows[batch][place]
 

@@ -118,6 +118,7 @@ class Mixture:
         """`stores` have the rows of each component, in the order of `config.components`."""
         self.config, self.processor, self.stores = config, processor, stores
         self._chosen = [_chosen(component, part) for component, part in zip(config.components, stores, strict=True)]
+        self._columns = [[_columns(component, reverse) for reverse in (False, True)] for component in config.components]
         self._orders = [ShuffledOrder([config.seed, i], size) for i, size in enumerate(self.sizes)]
         self.shares = _shares(config, self.sizes)
         self._counts = _block_counts(self.shares)
@@ -147,7 +148,7 @@ class Mixture:
         chosen = self._chosen[component]
         index_in_store = self._orders[component](*divmod(draw, len(chosen)))
         batch, place, reverse = chosen[index_in_store]
-        row = self.stores[component].row(batch, place)
+        row = self.stores[component].row(batch, place, self._columns[component][int(reverse)])
         example = _task_example(self.config.components[component].tasks, row, reverse)
         if self.config.code_noise:
             example = self._with_noise(example, index)
@@ -260,6 +261,16 @@ def _lengths(column: pa.Array) -> Int[np.ndarray, " R"]:
     """Return the length of each text or list of codes, 0 where there is none."""
     function = "list_value_length" if pa.types.is_list(column.type) else "binary_length"
     return pc.call_function(function, [column]).fill_null(0).to_numpy(zero_copy_only=False)
+
+
+def _columns(component: MixtureComponent, reverse: bool) -> list[str]:
+    """Return what has to be read of a row."""
+    fields: set[Field] = {"transcript"}
+    if component.tasks != PLAIN_TEXT:
+        tag = TaskTag.of(component.tasks, "en", "fr")
+        fields = {tag.source, *tag.targets}
+    texts_and_codes = [_side(COLUMNS[field], reverse) for field in sorted(fields)]
+    return ["id", "split", "language", "translation_language", *texts_and_codes]
 
 
 def _side(column: str, reverse: bool) -> str:

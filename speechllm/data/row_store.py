@@ -15,7 +15,7 @@ the addresses of all of them.)
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -36,6 +36,9 @@ ROWS_PER_BATCH = 1024
 CACHE_VARIABLE = "SPEECHLLM_CACHE"
 _LAYOUT = 1
 "Raised when the files change, so that those of an older release are not taken."
+
+
+_INDEX = {name: index for index, name in enumerate(SCHEMA.names)}
 
 
 class RowStore:
@@ -69,13 +72,13 @@ class RowStore:
         """Yield the batches in order, columns as in `tokenize.SCHEMA`."""
         return (self._reader.get_batch(index) for index in range(self.num_batches))
 
-    def row(self, batch: int, place: int) -> TokenRow:
-        """Return the row at `place` of a batch."""
-        return _row(self._reader.get_batch(batch), place)
+    def row(self, batch: int, place: int, columns: Sequence[str] = SCHEMA.names) -> TokenRow:
+        """Return the row at `place` of a batch; what is not in `columns` is as if it were not there."""
+        return _row(self._reader.get_batch(batch), place, columns)
 
     def rows(self) -> Iterator[TokenRow]:
         """Yield all rows in order."""
-        return (_row(batch, place) for batch in self.batches() for place in range(batch.num_rows))
+        return (_row(batch, place, SCHEMA.names) for batch in self.batches() for place in range(batch.num_rows))
 
     @cached_property
     def _reader(self) -> pa.RecordBatchFileReader:
@@ -157,10 +160,10 @@ def _batches(rows: Iterable[TokenRow]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist(taken, schema=SCHEMA)
 
 
-def _row(batch: pa.RecordBatch, place: int) -> TokenRow:
+def _row(batch: pa.RecordBatch, place: int, columns: Sequence[str]) -> TokenRow:
     values: dict[str, Any] = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        value = column[place]
+    for name in columns:
+        value = batch.column(_INDEX[name])[place]
         if value.is_valid:
             is_codes = isinstance(value, pa.ListScalar)
             values[name] = value.values.to_numpy().astype(np.int64) if is_codes else value.as_py()
