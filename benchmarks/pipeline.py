@@ -5,7 +5,7 @@
 The bare call is what a program would write with the parts in hand: encode the sound, build the prompts, decode; for
 speech the acoustic model, the codec and the watermark as well. Outputs of both are compared before anything is timed.
 Long audio is test sentences with pauses and a little noise between them: its word error rate, against that of the same
-sentences one by one, says what the seams cost.
+sentences one by one, says what the seams cost. Silence around a sentence, as a microphone has it, should cost nothing.
 """
 
 import itertools
@@ -36,6 +36,8 @@ PAUSES_SECONDS = (0.25, 0.7)
 "Between two sentences of long audio: shortest and longest."
 NOISE = 10 ** (-70 / 20)
 "Of long audio, beside sound of up to 1: there is no digital silence to look for."
+SILENCES = ((0.0, -70), (0.05, -70), (0.1, -70), (0.2, -70), (0.5, -70), (1.0, -70), (0.5, -45))
+"Around a sentence: seconds on either side, and the level of the noise in and under it, in dB below full scale."
 BATCH_SIZES = (1, 4, 16)
 RATE = 16_000
 Lengths: TypeAlias = Sequence[tuple[float, int]]
@@ -180,6 +182,24 @@ def long_audio(checkpoint: str, records: list[Record], lengths: Lengths, clock: 
     return rows
 
 
+def silence_around(checkpoint: str, records: list[Record]) -> list[list[str]]:
+    """Return the word error rate of sentences with silence before and behind them."""
+    recognise = make_pipeline("automatic-speech-recognition", model=checkpoint, device="cpu")
+    recognise.system.decoding = DecodingConfig()
+    rows = []
+    for seconds, level in SILENCES:
+        rng, silence = np.random.default_rng(0), np.zeros(round(seconds * RATE), np.float32)
+        given = []
+        for record in records:
+            samples = np.concatenate([silence, heard(record).samples, silence])
+            noise = 10 ** (level / 20) * rng.standard_normal(len(samples))
+            given.append(Audio((samples + noise).astype(np.float32), RATE))
+        texts = [one["text"] for one in recognise(given, batch_size=BATCH_SIZES[-1])]
+        score = WER.score([record.text for record in records], texts, normaliser=make_normaliser("spoken", "en"))
+        rows.append([f"{seconds:g} s", f"{level} dB", f"{score.value:.1f}"])
+    return rows
+
+
 def main(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint that can speak.")],
     corpus: Annotated[Path, typer.Argument(help="Corpus with English test sentences.")],
@@ -197,6 +217,7 @@ def main(
         tasks = jobs(checkpoint, SpeechSystem.from_pretrained(checkpoint), few)
         costs = [overhead(job, size, rounds, clock) for job in tasks for size in sizes]
         gains = [row for job in tasks for row in batches(job, rounds, clock)]
+        edges = silence_around(checkpoint, records[: 4 if quick else 100])
         seams = long_audio(checkpoint, records, ((6.0, 2),) if quick else LENGTHS, clock)
     shortest, longest = PAUSES_SECONDS
     options = f"--rounds {rounds} --num-inputs {num_inputs}"
@@ -231,6 +252,13 @@ checkpoint that does not say how long the speech of its training was. Missing wo
 written.
 
 {table(["recordings", "pieces", "real-time factor", "WER, %", "missing words"], seams)}
+
+## Silence around a sentence
+
+{4 if quick else 100} test sentences. Silence of which a pause can be made out is left out before the model hears it;
+what is shorter, or noisy, stays.
+
+{table(["before and behind", "noise", "WER, %"], edges)}
 """
     typer.echo(write_text(out, text))
 

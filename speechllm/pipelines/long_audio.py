@@ -3,11 +3,11 @@
     spans = find_utterances(audio, max_seconds=20.0)         # [(start, stop), ...] in samples, in order, none twice
     pieces = split_at_silence(audio, max_seconds=20.0)       # consecutive pieces that cover everything
 
-Audio that fits stays whole. Longer audio is cut in every pause: a model reads utterances best if it was trained on
+Audio that fits is one piece. Longer audio is cut in every pause: a model reads utterances best if it was trained on
 them, and forgets words of several in a row. A piece begins just before its speech and ends just behind it: of silence
 a model makes up words, and a small one that has learnt from trimmed utterances stumbles over a tenth of a second. What
 has no pause, or too few, is cut at the quietest moment of the second half of what fits; ties go to the latest. No piece
-is a splinter: it has a second, or half of what fits.
+of longer audio is a splinter: it has a second, or half of what fits.
 """
 
 from collections.abc import Iterator
@@ -34,14 +34,26 @@ def find_utterances(
     Raises:
         AudioError: `max_seconds` is too short to look for a pause in.
     """
+    pauses = find_pauses(audio)
     if audio.duration_seconds <= max_seconds:
-        return [(0, audio.num_samples)]
+        return [_without_ends(audio, pauses)]
     found = []
-    for start, stop in _between_pauses(audio, find_pauses(audio), min(LEAST_SECONDS, max_seconds / 2)):
+    for start, stop in _between_pauses(audio, pauses, min(LEAST_SECONDS, max_seconds / 2)):
         for piece in split_at_silence(Audio(audio.samples[start:stop], audio.sample_rate), max_seconds):
             found.append((start, start + piece.num_samples))
             start += piece.num_samples
     return found
+
+
+def _without_ends(audio: Audio, pauses: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return the piece between a pause at the beginning and one at the end; all of it if there is nothing else."""
+    start, stop = 0, audio.num_samples
+    for begin, end in pauses:
+        if begin == 0 and end < audio.num_samples:
+            start = end - seconds_to_samples(LEAD_SECONDS, audio.sample_rate)
+        elif begin > 0 and end == audio.num_samples:
+            stop = begin + seconds_to_samples(TAIL_SECONDS, audio.sample_rate)
+    return start, stop
 
 
 def _between_pauses(audio: Audio, pauses: list[tuple[int, int]], least_seconds: float) -> Iterator[tuple[int, int]]:

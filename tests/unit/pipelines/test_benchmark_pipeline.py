@@ -40,6 +40,13 @@ def test_long_audio_is_measured_against_single_sentences(folder: Path):
     assert rows[1][3:] == rows[2][3:], "the same pieces"
 
 
+def test_silence_is_put_around_every_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipeline, "SILENCES", ((0.0, -70), (0.5, -45)))
+    rows = pipeline.silence_around(str(folder), RECORDS)
+    assert [row[:2] for row in rows] == [["0 s", "-70 dB"], ["0.5 s", "-45 dB"]]
+    assert all(float(row[2]) >= 0 for row in rows)
+
+
 def test_long_recordings_have_the_length_that_was_asked_for():
     chosen = pipeline.long_recordings(RECORDS, 4.0, 3)
     assert [len(some) for some in chosen] == [3, 3, 3]

@@ -114,6 +114,23 @@ def test_silence_alone_is_left_to_the_model():
     assert find_utterances(Audio(np.zeros(80_000, np.float32), 8_000), 4.0)[-1][1] == 80_000
 
 
+@given(
+    before=st.floats(0.5, 3.0), behind=st.floats(0.5, 3.0), noise=st.sampled_from([0.0, 1e-4]), seed=st.integers(0, 9)
+)
+def test_of_audio_that_fits_only_silence_around_it_is_left_out(before: float, behind: float, noise: float, seed: int):
+    audio, ((first, last), _) = utterances(np.random.default_rng(seed), [before, behind], noise)
+    audio = Audio(audio.samples[: last + round(behind * 16_000)], 16_000)
+    ((start, stop),) = find_utterances(audio, 20.0)
+    assert 0 <= first - start <= 0.25 * 16_000
+    assert 0 <= stop - last <= 0.6 * 16_000
+
+
+@given(seconds=st.floats(0.001, 6.0), level=st.sampled_from([0.0, 1e-6, 0.1]))
+def test_silence_or_noise_that_fits_stays_whole(seconds: float, level: float):
+    samples = level * np.random.default_rng(0).standard_normal(max(1, round(seconds * 16_000)))
+    assert find_utterances(Audio(samples.astype(np.float32), 16_000), 6.0) == [(0, len(samples))]
+
+
 def test_speech_at_the_edges_of_long_silence():
     """A minute of nothing between two words costs no pieces of nothing."""
     speech, nothing = tiny_speech(2.0).samples, np.zeros(60 * 16_000, np.float32)
