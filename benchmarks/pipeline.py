@@ -156,7 +156,7 @@ def joined(records: list[Record], seed: int) -> Audio:
 
 
 def long_audio(checkpoint: str, records: list[Record], lengths: Lengths, clock: Clock) -> list[list[str]]:
-    """Return rows for each length of recording: sentences one by one, whole up to 20 s, and whole as in training."""
+    """Return rows for each length of recording: sentences one by one, pieces of 20 s, pieces as the checkpoint has them."""
     recognise = make_pipeline("automatic-speech-recognition", model=checkpoint, device="cpu")
     recognise.system.decoding = DecodingConfig()
     longest = recognise.system.longest_piece_seconds
@@ -168,7 +168,7 @@ def long_audio(checkpoint: str, records: list[Record], lengths: Lengths, clock: 
         ways: dict[str, tuple[list[Audio], dict[str, float]]] = {
             "sentence by sentence": (alone, {}),
             f"{MAX_PIECE_SECONDS:g} s at most": (audios, {"chunk_length_s": MAX_PIECE_SECONDS}),
-            f"as in training, {longest:.1f} s at most": (audios, {}),
+            f"by the checkpoint, {longest:.1f} s at most": (audios, {}),
         }
         reference = " ".join(record.text for record in itertools.chain(*chosen))
         for name, (given, options) in ways.items():

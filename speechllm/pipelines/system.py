@@ -43,6 +43,8 @@ TEXT_TRANSLATIONS = ("AST", "ASR AST")
 "Ways to translate speech into text."
 Input: TypeAlias = "AudioSource | EncodedSpeech"
 "What a task reads: text, audio in any form, or audio that is encoded already."
+LENGTH_SLACK = 1.25
+"Times the longest speech of training: slow speakers say the same sentences, and a cut in speech costs more than that."
 CONTEXT_SHARE = 0.4
 "At most this share of the model's context is given to input audio: the answer needs room too."
 
@@ -307,13 +309,14 @@ class SpeechSystem:
 
     @property
     def longest_piece_seconds(self) -> float:
-        """Longest audio that stays whole: as long as in training, if that is known; `encode` and `run` cut at pauses.
+        """Longest audio that is one piece: a little more than in training, if that is known; `encode` and `run` cut it.
 
-        A model that has never read more loses words of what is longer.
+        A model loses words of what is far longer than all that it has read.
         """
         trained = self.checkpoint.trained
         seconds = trained.longest_seconds if trained is not None else None
-        return min(max(seconds or MAX_PIECE_SECONDS, LEAST_PIECE_SECONDS), self._seconds_that_fit)
+        longest = MAX_PIECE_SECONDS if seconds is None else max(LENGTH_SLACK * seconds, LEAST_PIECE_SECONDS)
+        return min(longest, self._seconds_that_fit)
 
     @property
     def _seconds_that_fit(self) -> float:

@@ -17,7 +17,7 @@ from speechllm.errors import CheckpointError, UntrainedError
 from speechllm.generation.decoding_config import CandidatesConfig, DecodingConfig
 from speechllm.hub import describe_checkpoint, load_checkpoint, save_checkpoint
 from speechllm.pipelines.streaming_text import stream_text
-from speechllm.pipelines.system import SpeechSystem
+from speechllm.pipelines.system import LENGTH_SLACK, SpeechSystem
 from speechllm.tasks import TaskTag, TrainedFor
 from tests.support.tiny import tiny_checkpoint, tiny_speech
 
@@ -46,6 +46,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def system(folder: Path) -> SpeechSystem:
     return SpeechSystem.from_pretrained(folder, decoding=SHORT)
+
+
+def test_speech_is_one_piece_up_to_a_little_more_than_in_training(system: SpeechSystem):
+    assert system.longest_piece_seconds == LENGTH_SLACK * 3.0
+    short, long = system.encode([tiny_speech(seconds) for seconds in (3.7, 3.8)])
+    assert [len(short.pieces), len(long.pieces)] == [1, 2]
+    (whole,) = system.encode([tiny_speech(3.8)], piece_seconds=4.0)
+    assert len(whole.pieces) == 1
 
 
 def test_the_record_goes_with_the_checkpoint(folder: Path, tmp_path: Path):
