@@ -156,7 +156,7 @@ def joined(records: list[Record], seed: int) -> Audio:
 
 
 def long_audio(checkpoint: str, records: list[Record], lengths: Lengths, clock: Clock) -> list[list[str]]:
-    """Return rows for each length of recording: sentences one by one, pieces of 20 s, pieces as the checkpoint has them."""
+    """Return rows for each length of recording: one by one, pieces of 20 s, pieces by the checkpoint."""
     recognise = make_pipeline("automatic-speech-recognition", model=checkpoint, device="cpu")
     recognise.system.decoding = DecodingConfig()
     longest = recognise.system.longest_piece_seconds
