@@ -156,15 +156,18 @@ def compare(claims: Sequence[Claim], results: Results) -> str:
     """Return the table of comparisons: numbers of each seed, the mean gain, and in how many seeds it is clear."""
     rows, num_seeds = [], 0
     for claim in claims:
-        seeds = _with(results, claim.better[1])
+        seeds, measure = _with(results, claim.better[1]), claim.measure
         num_seeds = max(num_seeds, len(seeds))
+        what = ", ".join(part for part in (claim.where, measure.label, measure.unit) if part)
+        if not all(_is_measured(claim, series) for series in seeds.values()):
+            rows.append([what, "a seed has nothing that could be compared", "", "", ""])
+            continue
         found = judge(claim, seeds)
-        measure = claim.measure
         opposite = judge(replace(claim, better=claim.worse, worse=claim.better), seeds)
         clear = f"{found.num_clear} better, {opposite.num_clear} worse" if measure.has_items else ""
         rows.append(
             [
-                ", ".join(part for part in (claim.where, measure.label, measure.unit) if part),
+                what,
                 f"{claim.better[0]}: {numbers(found.better, measure)}",
                 f"{claim.worse[0]}: {numbers(found.worse, measure)}",
                 f"{statistics.mean(found.gains):+.{measure.digits}f}",
@@ -172,6 +175,11 @@ def compare(claims: Sequence[Claim], results: Results) -> str:
             ]
         )
     return table(["what", "this", "beside", "mean gain", f"clear in {num_seeds} seed{'s' * (num_seeds != 1)}"], rows)
+
+
+def _is_measured(claim: Claim, series: Mapping[str, Series]) -> bool:
+    """Return whether both sides have an item; a span at the edge of a recording, say, has no surroundings to hear."""
+    return all(any(row is not None for row in series[key]) for _, key in (claim.better, claim.worse))
 
 
 def _window_claims() -> list[Claim]:

@@ -123,7 +123,7 @@ def test_reloads_bit_equal_as_a_stock_model(family, tied, tmp_path):
 
 
 def test_decoding_cuts_the_head(family, tied):
-    assert LMDecoder(extended(family, tied), PROCESSOR).cut
+    assert LMDecoder(extended(family, tied), PROCESSOR).lm.has_cut_head
 
 
 def test_adapters_merge_into_a_stock_model(family, tied):
@@ -171,7 +171,7 @@ def test_a_family_that_also_sees_is_trained_as_a_text_model(tmp_path):
     assert "do not see each other" in check_packing(model, examples())
     decoder = sum(p.numel() for n, p in model.named_parameters() if "language_model.layers" in n and p.ndim == 2)
     assert model_work(model).per_token == 6 * decoder
-    assert LMDecoder(model, PROCESSOR).cut
+    assert LMDecoder(model, PROCESSOR).lm.has_cut_head
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     assert torch.equal(logits(again), logits(model))
